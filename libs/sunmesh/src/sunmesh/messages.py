@@ -1,0 +1,195 @@
+"""Messages: the payloads of the contract as frozen structs, and the one way in and out of JSON.
+
+A reader that meets something else gets a :class:`~sunmesh.errors.MessageError` with the reason:
+too large, not JSON, not a finite number, an unknown version, a wrong type, an unreadable time.
+"""
+
+import math
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from . import clock
+from .errors import MessageError
+
+VERSION = 1
+"""Version of the message form; readers refuse any other."""
+
+MAX_BYTES = 64 * 1024
+"""No message of the mesh is larger [bytes]."""
+
+Scalar = None | bool | int | float | str
+Value = None | bool | int | float | str | list[Scalar]
+"""What a quantity can be: a number, a word, a truth, a list of those, or None = not readable."""
+
+DeviceState = Literal["online", "sleeping", "offline", "identity_mismatch", "refusing"]
+Severity = Literal["info", "warning", "critical"]
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """One reading of one device: ``<device>/telemetry``.
+
+    Attributes:
+        v: version of the form.
+        ts: when the device was read, ISO 8601 UTC.
+        seq: counts up while the collector runs.
+        values: every quantity of the device by its vocabulary name; None = not readable now.
+        quality: exceptions only: ``suspect`` or ``stale`` by quantity name.
+    """
+
+    v: int = VERSION
+    ts: str
+    seq: int = 0
+    values: dict[str, Value]
+    quality: dict[str, str] = {}
+
+    @property
+    def time(self) -> datetime:
+        """``ts`` as a moment in UTC."""
+        return clock.parse(self.ts)
+
+    @property
+    def ms(self) -> int:
+        """``ts`` in milliseconds since 1970."""
+        return clock.epoch_ms(self.time)
+
+
+class Info(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who a device is: ``<device>/info``. ``nameplate`` holds ratings by vocabulary name."""
+
+    ts: str
+    family: str
+    manufacturer: str | None = None
+    model: str | None = None
+    serial: str | None = None
+    firmware: str | None = None
+    protocol: str | None = None
+    port: str | None = None
+    poll_interval_s: float | None = None
+    nameplate: dict[str, Value] = {}
+    settable: list[str] = []
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Settings as read from a device at ``ts``: ``<device>/settings``."""
+
+    ts: str
+    values: dict[str, Value]
+
+
+class Status(msgspec.Struct, frozen=True):
+    """Whether a device answers, since when, and why not: ``<device>/status``."""
+
+    state: DeviceState
+    since: str
+    reason: str = ""
+
+
+class Alarm(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One alarm: ``alarms/<device>/<code>``. ``id`` stays the same from raised to cleared."""
+
+    id: str
+    state: Literal["raised", "cleared"]
+    severity: Severity
+    title: str
+    text: str
+    ts: str
+    value: Value = None
+
+
+class ServiceStatus(msgspec.Struct, frozen=True):
+    """Whether a service runs: ``services/<service>/status``."""
+
+    state: Literal["online", "offline"]
+    version: str
+    host: str
+    started: str
+
+
+class Health(msgspec.Struct, frozen=True):
+    """A service's counters: ``services/<service>/health``."""
+
+    ts: str
+    counters: dict[str, int | float | str | None]
+
+
+class Command(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What somebody wants: ``<device>/command``. ``name`` and ``value`` are enough."""
+
+    name: str
+    value: Value
+    id: str | None = None
+    expires: str | None = None
+    by: str | None = None
+    reason: str | None = None
+    lease_s: float | None = None
+
+
+class Result(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One stage of a command's life: ``<device>/command/result``."""
+
+    id: str
+    name: str
+    value: Value
+    stage: Literal[
+        "accepted",
+        "sent",
+        "acknowledged",
+        "applied",
+        "refused",
+        "expired",
+        "failed",
+        "not_applied",
+    ]
+    ts: str
+    by: str | None = None
+    detail: str = ""
+
+
+M = TypeVar("M", bound=msgspec.Struct)
+
+_encoder = msgspec.json.Encoder()
+_decoders: dict[type, msgspec.json.Decoder[Any]] = {}
+_TIMES = ("ts", "since", "started", "expires")
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """``message`` as JSON.
+
+    Raises:
+        MessageError: a value is NaN or infinite; such a number never leaves a service.
+    """
+    if isinstance(message, Sample | Settings):
+        for name, value in message.values.items():
+            for item in value if isinstance(value, list) else (value,):
+                if isinstance(item, float) and not math.isfinite(item):
+                    raise MessageError(f"{name} is {item}, which is no reading")
+    return _encoder.encode(message)
+
+
+def decode(kind: type[M], payload: bytes) -> M:
+    """``payload`` as a message of that kind.
+
+    Raises:
+        MessageError: with the reason in one line.
+    """
+    if len(payload) > MAX_BYTES:
+        raise MessageError(f"{len(payload)} bytes; no message is larger than {MAX_BYTES}")
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    try:
+        message: M = decoder.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as err:
+        raise MessageError(str(err)) from err
+    if isinstance(message, Sample) and message.v != VERSION:
+        raise MessageError(f"version {message.v}; this reader knows {VERSION}")
+    for name in _TIMES:
+        text = getattr(message, name, None)
+        if text is not None:
+            try:
+                clock.parse(text)
+            except ValueError as err:
+                raise MessageError(f"{name}: {err}") from err
+    return message

@@ -1,0 +1,282 @@
+"""The one MQTT client of a process, with paho's traps closed.
+
+* An exception in a callback kills paho's network thread while ``is_connected()`` stays true:
+  every handler runs guarded.
+* Nothing resubscribes by itself: subscriptions are kept and made again at each connect.
+* QoS 0 before the connect is lost: it is refused here and counted, QoS 1 waits in memory, bounded.
+* With manual acknowledgement, what was not acknowledged comes again only after a reconnect:
+  :meth:`Mesh.reconnect`.
+* A publish that the broker denies is silent in 3.1.1 and a reason code in 5: logged and counted.
+* Two clients of one id throw each other out for ever: the id is service plus instance.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from .config import BrokerSection
+from .topics import Topics
+
+log = logging.getLogger(__name__)
+
+KEEPALIVE_S = 30
+BACKLOG = 20_000
+"""QoS 1 messages kept while the broker is away: 11 h at a sample every 2 s, about 15 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What arrived. ``retain`` is set when the broker had kept it."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    dup: bool
+    qos: int
+    mid: int
+
+
+Handler = Callable[[Message], None]
+
+
+class Mesh:
+    """A connection to the broker that comes back by itself.
+
+    Args:
+        broker: where it is.
+        topics: of the site.
+        service: the service's name: user, client id and last will follow from it.
+        instance: tells two runs of one service apart in the client id.
+        session_expiry_s: how long the broker keeps the session of an absent client; 0 = a clean
+            session, so that nothing (no stale command) waits.
+        manual_ack: the reader acknowledges with :meth:`ack` once it has stored a message.
+        receive_maximum: how many unacknowledged messages the broker may send (MQTT 5).
+    """
+
+    def __init__(
+        self,
+        broker: BrokerSection,
+        topics: Topics,
+        service: str,
+        *,
+        instance: str = "",
+        session_expiry_s: int = 0,
+        manual_ack: bool = False,
+        receive_maximum: int | None = None,
+    ) -> None:
+        """Nothing connects before :meth:`start`."""
+        self.broker = broker
+        self.topics = topics
+        self.service = service
+        self.client_id = f"{service}-{topics.site}" + (f"-{instance}" if instance else "")
+        self.counters: dict[str, int] = dict.fromkeys(
+            ("published", "refused", "dropped", "received", "handler_errors", "connects"), 0
+        )
+        self._v5 = broker.protocol == "5"
+        self._session_expiry_s = session_expiry_s
+        self._receive_maximum = receive_maximum
+        self._subscriptions: list[tuple[str, int, Handler]] = []
+        self._connected = threading.Event()
+        self._on_connect: list[Callable[[], None]] = []
+        self._lost_logged = False
+        self._started = False
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self.client_id,
+            protocol=paho.MQTTv5 if self._v5 else paho.MQTTv311,
+            clean_session=None if self._v5 else session_expiry_s == 0,
+            manual_ack=manual_ack,
+        )
+        self._client.suppress_exceptions = True
+        self._client.max_queued_messages_set(BACKLOG)
+        self._client.max_inflight_messages_set(100)
+        self._client.reconnect_delay_set(1, 30)
+        self._client.username_pw_set(broker.user or service, broker.password)
+        self._client.on_connect = self._connect_done
+        self._client.on_connect_fail = self._connect_failed
+        self._client.on_disconnect = self._disconnected
+        self._client.on_message = self._message
+        self._client.on_publish = self._published
+
+    # -- life ------------------------------------------------------------------------------------
+
+    def will(self, topic: str, payload: bytes) -> None:
+        """What the broker publishes, retained, when this process vanishes. Before :meth:`start`."""
+        self._client.will_set(topic, payload, qos=1, retain=True)
+
+    def on_connect(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` after each connect, once the subscriptions are made again."""
+        self._on_connect.append(callback)
+
+    def start(self) -> None:
+        """Connect in the background and for ever; an absent broker is waited for."""
+        properties: dict[str, Any] = {}
+        if self._v5:
+            connect = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            if self._session_expiry_s:
+                connect.SessionExpiryInterval = self._session_expiry_s
+            if self._receive_maximum:
+                connect.ReceiveMaximum = self._receive_maximum
+            properties = {
+                "clean_start": self._session_expiry_s == 0,
+                "properties": connect,
+            }
+        self._client.connect_async(
+            self.broker.host, self.broker.port, keepalive=KEEPALIVE_S, **properties
+        )
+        self._started = True
+        self._client.loop_start()
+
+    def stop(self, timeout_s: float = 1.0) -> None:
+        """Send what waits, for that long at most, and disconnect in order."""
+        if not self._started:
+            return
+        self._started = False
+        if self._connected.is_set():
+            self.drain(timeout_s)
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until the broker has everything; False when it has not in that time."""
+        pause = threading.Event()
+        steps = max(1, round(timeout_s / 0.02))
+        for _ in range(steps):
+            if not self._client._out_messages:  # noqa: SLF001 - paho tells it nowhere else
+                return True
+            pause.wait(0.02)
+        return False
+
+    def reconnect(self) -> None:
+        """Drop the connection and take it up again: what was not acknowledged comes once more."""
+        self._client.disconnect()
+        self._client.loop_stop()
+        self.start()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has accepted this client now."""
+        return self._connected.is_set()
+
+    def wait_connected(self, timeout_s: float) -> bool:
+        """Wait for the broker; False when it has not answered in that time."""
+        return self._connected.wait(timeout_s)
+
+    # -- messages --------------------------------------------------------------------------------
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool = False,
+        qos: int = 1,
+        expiry_s: int | None = None,
+    ) -> bool:
+        """Hand a message to the broker, now or when it is back.
+
+        Args:
+            topic: where.
+            payload: what; empty clears a retained message.
+            retain: the broker keeps it for who comes later.
+            qos: 1 waits for the broker in memory, 0 is dropped while it is away.
+            expiry_s: the broker forgets the message after that long (MQTT 5 only).
+
+        Returns:
+            False when it was dropped: QoS 0 without a broker, or a full backlog.
+        """
+        if qos == 0 and not self.connected:
+            self.counters["dropped"] += 1
+            return False
+        properties = None
+        if expiry_s is not None and self._v5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.MessageExpiryInterval = expiry_s
+        result = self._client.publish(topic, payload, qos, retain, properties)
+        if result.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
+            if not self.counters["dropped"]:
+                log.error("%d messages wait for the broker; newer ones are dropped", BACKLOG)
+            self.counters["dropped"] += 1
+            return False
+        return True
+
+    def subscribe(self, pattern: str, handler: Handler, qos: int = 1) -> None:
+        """Give every message that matches ``pattern`` to ``handler``, after each reconnect too."""
+        self._subscriptions.append((pattern, qos, handler))
+        if self.connected:
+            self._client.subscribe(pattern, qos)
+
+    def ack(self, message: Message) -> None:
+        """The message is stored; the broker may forget it (only with ``manual_ack``)."""
+        self._client.ack(message.mid, message.qos)
+
+    # -- paho's callbacks, in its thread -----------------------------------------------------------
+
+    def _connect_done(
+        self, _client: object, _data: object, _flags: object, reason: ReasonCode, _more: object
+    ) -> None:
+        if reason.is_failure:
+            self._lost(f"the broker at {self._where} refuses {self.client_id}: {reason}")
+            return
+        for pattern, qos, _handler in self._subscriptions:
+            self._client.subscribe(pattern, qos)
+        self.counters["connects"] += 1
+        self._connected.set()
+        if self._lost_logged or self.counters["connects"] == 1:
+            log.info("connected to the broker at %s", self._where)
+        self._lost_logged = False
+        for callback in self._on_connect:
+            self._guard(callback)
+
+    def _connect_failed(self, _client: object, _data: object) -> None:
+        self._lost(f"no broker at {self._where}; trying again")
+
+    def _disconnected(
+        self, _client: object, _data: object, _flags: object, reason: ReasonCode, _more: object
+    ) -> None:
+        self._connected.clear()
+        if reason.is_failure and self._started:
+            self._lost(f"lost the broker at {self._where} ({reason}); trying again")
+
+    def _message(self, _client: object, _data: object, raw: paho.MQTTMessage) -> None:
+        self.counters["received"] += 1
+        message = Message(raw.topic, bytes(raw.payload), raw.retain, raw.dup, raw.qos, raw.mid)
+        for pattern, _qos, handler in self._subscriptions:
+            if paho.topic_matches_sub(pattern, message.topic):
+                self._guard(handler, message)
+
+    def _published(
+        self, _client: object, _data: object, mid: int, reason: ReasonCode, _more: object
+    ) -> None:
+        if reason.is_failure:
+            if not self.counters["refused"]:
+                log.error("the broker refuses message %d of %s: %s", mid, self.client_id, reason)
+            self.counters["refused"] += 1
+        else:
+            self.counters["published"] += 1
+
+    def _guard(self, call: Callable[..., None], *arguments: object) -> None:
+        """A handler's mistake is logged and counted and stops nobody."""
+        try:
+            call(*arguments)
+        except Exception:
+            self.counters["handler_errors"] += 1
+            log.exception("a handler failed on %s", arguments)
+
+    def _lost(self, text: str) -> None:
+        """One line when the broker is lost, not one for each attempt."""
+        if not self._lost_logged:
+            log.warning("%s", text)
+        self._lost_logged = True
+
+    @property
+    def _where(self) -> str:
+        return f"{self.broker.host}:{self.broker.port}"

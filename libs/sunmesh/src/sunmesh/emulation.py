@@ -1,0 +1,278 @@
+"""Emulators: a device behind a pseudo-terminal or a socket, at the pace of its line.
+
+An emulator gives :class:`Device` its bytes and answers; this module keeps the pace (10 bits a
+byte, both ways), injects faults, and lets it follow the simulated house.
+"""
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import random
+import select
+import socket
+import threading
+import time
+import tty
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from .errors import ConfigError
+from .mqtt import Mesh, Message
+
+log = logging.getLogger(__name__)
+
+FAULTS = ("crc", "nak", "echo", "silent", "short", "noise")
+BITS_PER_BYTE = 10
+SLICE_S = 0.004
+"""Bytes that fall into one slice are written together: a byte at a time at 2400 baud."""
+
+
+class Device(Protocol):
+    """What answers. Holds its own receive buffer, for requests come in pieces."""
+
+    def receive(self, data: bytes) -> list[bytes]:
+        """Take some bytes of a request; return the complete frames to answer, perhaps none."""
+        ...
+
+    def nak(self) -> bytes | None:
+        """How this device refuses; None when it has no word for that."""
+        ...
+
+
+class Faults:
+    """Spoils answers, each with the probability of its kind.
+
+    Args:
+        rates: kind → probability from 0 to 1.
+        seed: makes a run repeatable.
+    """
+
+    def __init__(self, rates: dict[str, float] | None = None, seed: int = 1) -> None:
+        """No faults by default."""
+        self.rates = dict(rates or {})
+        self._random = random.Random(seed)  # noqa: S311 - faults need no secrecy
+
+    @classmethod
+    def parse(cls, texts: list[str], seed: int = 1) -> "Faults":
+        """From ``kind`` or ``kind:rate`` as on the command line.
+
+        Raises:
+            ConfigError: an unknown kind or a rate outside 0 to 1.
+        """
+        rates = {}
+        for text in texts:
+            kind, _, rate = text.partition(":")
+            if kind not in FAULTS:
+                raise ConfigError(f"--fault {text}: the kinds are {', '.join(FAULTS)}")
+            try:
+                rates[kind] = float(rate) if rate else 1.0
+            except ValueError:
+                rates[kind] = -1.0
+            if not 0 <= rates[kind] <= 1:
+                raise ConfigError(f"--fault {text}: the rate must be 0 to 1")
+        return cls(rates, seed)
+
+    def apply(self, request: bytes, frame: bytes, nak: bytes | None) -> bytes:
+        """``frame`` as the line delivers it; perhaps empty."""
+        if self._hit("silent"):
+            return b""
+        if self._hit("echo"):
+            return request
+        if nak is not None and self._hit("nak"):
+            return nak
+        if self._hit("crc"):
+            at = self._random.randrange(len(frame))
+            frame = (
+                frame[:at] + bytes([frame[at] ^ 1 << self._random.randrange(8)]) + frame[at + 1 :]
+            )
+        if self._hit("short"):
+            frame = frame[: self._random.randrange(len(frame))]
+        if self._hit("noise"):
+            frame = self._random.randbytes(self._random.randint(1, 8)) + frame
+        return frame
+
+    def _hit(self, kind: str) -> bool:
+        rate = self.rates.get(kind, 0.0)
+        return rate > 0 and self._random.random() < rate
+
+
+class Line:
+    """What stands between a device and a file descriptor: the pace, the faults, the answers."""
+
+    def __init__(self, device: Device, baud: int | None, faults: Faults | None) -> None:
+        """``baud`` None = as fast as the machine goes."""
+        self.device = device
+        self.faults = faults or Faults()
+        self.byte_s = BITS_PER_BYTE / baud if baud else 0.0
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+    def answer(self, data: bytes, write: Callable[[bytes], object], stop: threading.Event) -> None:
+        """Give ``data``, just received, to the device and write what it answers."""
+        start = time.monotonic()
+        self.bytes_in += len(data)
+        frames = self.device.receive(data)
+        out = b"".join(self.faults.apply(data, frame, self.device.nak()) for frame in frames)
+        self._send(out, start + len(data) * self.byte_s, write, stop)
+
+    def _send(
+        self, out: bytes, start: float, write: Callable[[bytes], object], stop: threading.Event
+    ) -> None:
+        """Write ``out`` so that its last byte is through when the line would have it through."""
+        self.bytes_out += len(out)
+        if not self.byte_s:
+            if out:
+                write(out)
+            return
+        step = max(1, int(SLICE_S / self.byte_s))
+        for at in range(0, len(out), step):
+            piece = out[at : at + step]
+            due = start + (at + len(piece)) * self.byte_s
+            pause = due - time.monotonic()
+            if pause > 0:
+                time.sleep(pause)
+            if stop.is_set():
+                return
+            write(piece)
+
+
+def serve_pty(
+    link: Path,
+    device: Device,
+    *,
+    baud: int | None = None,
+    faults: Faults | None = None,
+    stop: threading.Event | None = None,
+    ready: threading.Event | None = None,
+) -> None:
+    """Be ``device`` behind a pseudo-terminal until ``stop``.
+
+    Args:
+        link: a symbolic link to the terminal is made here, and removed at the end.
+        device: what answers.
+        baud: pace of the line; None = none.
+        faults: what goes wrong on it.
+        stop: ends it.
+        ready: set once the link can be opened.
+
+    Raises:
+        ConfigError: ``link`` is something else than a link, or its folder is missing.
+    """
+    stop = stop or threading.Event()
+    line = Line(device, baud, faults)
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    os.set_blocking(master, True)
+    try:
+        _make_link(link, os.ttyname(slave))
+        if ready is not None:
+            ready.set()
+        while not stop.is_set():
+            if not select.select([master], [], [], 0.2)[0]:
+                continue
+            try:
+                data = os.read(master, 4096)
+            except OSError as err:
+                if err.errno == errno.EIO:  # nobody holds the other end
+                    stop.wait(0.05)
+                    continue
+                raise
+            line.answer(data, lambda piece: os.write(master, piece), stop)
+    finally:
+        with contextlib.suppress(OSError):
+            if os.readlink(link) == os.ttyname(slave):  # noqa: PTH115
+                link.unlink()
+        os.close(slave)
+        os.close(master)
+
+
+def serve_tcp(
+    host: str,
+    port: int,
+    device: Device,
+    *,
+    baud: int | None = None,
+    faults: Faults | None = None,
+    stop: threading.Event | None = None,
+    ready: Callable[[int], None] | None = None,
+) -> None:
+    """Be ``device`` behind a TCP socket until ``stop``; one client at a time, as a serial line.
+
+    Args:
+        host: address to listen on.
+        port: 0 = any; ``ready`` is told which.
+        device: what answers.
+        baud: pace of the line; None = none.
+        faults: what goes wrong on it.
+        stop: ends it.
+        ready: called with the port once it listens.
+    """
+    stop = stop or threading.Event()
+    line = Line(device, baud, faults)
+    with socket.create_server((host, port)) as server:
+        server.settimeout(0.2)
+        if ready is not None:
+            ready(server.getsockname()[1])
+        while not stop.is_set():
+            try:
+                client, _ = server.accept()
+            except TimeoutError:
+                continue
+            with client, contextlib.suppress(ConnectionError):
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                _serve_client(client, line, stop)
+
+
+def _serve_client(client: socket.socket, line: Line, stop: threading.Event) -> None:
+    client.settimeout(0.2)
+    while not stop.is_set():
+        try:
+            data = client.recv(4096)
+        except TimeoutError:
+            continue
+        if not data:
+            return
+        line.answer(data, client.sendall, stop)
+
+
+def _make_link(link: Path, target: str) -> None:
+    if link.is_symlink():
+        link.unlink()
+    elif link.exists():
+        raise ConfigError(f"{link} exists and is no link; name another path with --pty")
+    try:
+        link.symlink_to(target)
+    except OSError as err:
+        raise ConfigError(f"{link} cannot be made ({err.strerror})") from err
+
+
+class World:
+    """The simulated house as it was told last; empty until then.
+
+    The simulator publishes it under ``sim/world`` once a second, see ``services/simulator``.
+    """
+
+    def __init__(self, values: dict[str, Any] | None = None) -> None:
+        """``values`` stand until the house speaks, or for ever without one."""
+        self._values = dict(values or {})
+
+    def follow(self, mesh: Mesh) -> None:
+        """Listen to the house on ``mesh``, which the caller starts."""
+        mesh.subscribe(mesh.topics.sim("world"), self._take)
+
+    def get(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - JSON
+        """The world's value of that name; ``default`` where it has none."""
+        value = self._values.get(name)
+        return default if value is None else value
+
+    def snapshot(self) -> dict[str, Any]:
+        """All of it."""
+        return dict(self._values)
+
+    def _take(self, message: Message) -> None:
+        values = json.loads(message.payload)
+        if isinstance(values, dict):
+            self._values = {**self._values, **values}

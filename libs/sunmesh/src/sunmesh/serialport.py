@@ -1,0 +1,262 @@
+"""The owner of a serial port: one process, by lock, and raw as the device sends.
+
+Two pollers on one port both get garbage. A port is therefore locked twice: with a lock file keyed
+by the *resolved* device path (``/dev/serial/by-id/...`` and ``/dev/ttyUSB0`` are one port), which
+holds the owner's name so that the second opener can be told, and by pyserial's ``exclusive``.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import select
+import tempfile
+import termios
+import time
+from pathlib import Path
+
+import serial
+
+from .errors import TransportError
+
+UNSTABLE = re.compile(r"/dev/(ttyUSB|ttyACM|hidraw)\d+")
+"""Names that change hands when a plug is moved or the machine starts."""
+
+
+def is_unstable(path: str) -> bool:
+    """Whether ``path`` is a name that may belong to another adapter after the next start."""
+    return UNSTABLE.fullmatch(path) is not None
+
+
+class PortLock:
+    """The lock on a device path; held from :meth:`take` to :meth:`release`, or to a crash.
+
+    Args:
+        path: the port, under any of its names.
+        holder: who takes it, for the one who comes second.
+    """
+
+    def __init__(self, path: str, holder: str) -> None:
+        """Nothing is locked yet."""
+        self._path = path
+        self._holder = holder
+        self._file: int | None = None
+
+    def take(self) -> None:
+        """Take the lock.
+
+        Raises:
+            TransportError: somebody has it; the text names who.
+        """
+        resolved = os.path.realpath(self._path)
+        name = "sunmesh" + resolved.replace("/", "-") + ".lock"
+        file = os.open(_lock_folder() / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        with contextlib.suppress(OSError):
+            os.fchmod(file, 0o666)  # another user's collector must be able to ask, whatever umask
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as err:
+            holder = os.read(file, 200).decode(errors="replace").strip() or "another process"
+            os.close(file)
+            raise TransportError(f"{self._path} is in use by {holder}") from err
+        os.ftruncate(file, 0)
+        os.write(file, f"{self._holder} (process {os.getpid()})".encode())
+        self._file = file
+
+    def release(self) -> None:
+        """Give it back; the file stays, empty, so that nobody locks a deleted one."""
+        if self._file is not None:
+            os.ftruncate(self._file, 0)
+            os.close(self._file)
+            self._file = None
+
+
+class SerialPort:
+    """A raw serial port, or what pyserial reaches by URL (``socket://host:port``).
+
+    Args:
+        path: device path or URL.
+        baud: bits a second; 8 data bits, no parity, 1 stop bit, no flow control.
+        holder: the collector's name, told to whoever comes second.
+        parity: ``N``, ``E`` or ``O``.
+        stopbits: 1 or 2.
+    """
+
+    def __init__(
+        self, path: str, baud: int, *, holder: str, parity: str = "N", stopbits: int = 1
+    ) -> None:
+        """Nothing is opened yet."""
+        self.path = path
+        self.baud = baud
+        self._parity = parity
+        self._stopbits = stopbits
+        self._lock = None if "://" in path else PortLock(path, holder)
+        self._serial: serial.Serial | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the port is ours now."""
+        return self._serial is not None
+
+    def open(self) -> None:
+        """Lock and open the port, raw.
+
+        Raises:
+            TransportError: missing, in use (the holder is named), or not allowed.
+        """
+        self.close()
+        if self._lock is not None:
+            if not Path(self.path).exists():
+                raise TransportError(f"{self.path} does not exist; is the adapter plugged in?")
+            self._lock.take()
+        try:
+            self._serial = serial.serial_for_url(  # type: ignore[assignment]
+                self.path,
+                self.baud,
+                parity=self._parity,
+                stopbits=self._stopbits,
+                timeout=0,
+                write_timeout=5,
+                xonxoff=False,
+                rtscts=False,
+                dsrdtr=False,
+                **({"exclusive": True} if self._lock is not None else {}),
+            )
+        except (OSError, ValueError, termios.error) as err:
+            if self._lock is not None:
+                self._lock.release()
+            raise TransportError(self._refusal(err)) from err
+
+    def close(self) -> None:
+        """Give the port back; never raises."""
+        port, self._serial = self._serial, None
+        if port is not None:
+            with contextlib.suppress(OSError, termios.error):
+                port.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def write(self, data: bytes) -> None:
+        """Write all of ``data`` at once.
+
+        Raises:
+            TransportError: the port is gone.
+        """
+        try:
+            self._port.write(data)
+        except (OSError, termios.error) as err:
+            raise self._gone(err) from err
+
+    def read_some(self, deadline: float, limit: int = 512) -> bytes:
+        """What has come, at least one byte; empty when ``deadline`` (monotonic) passes first.
+
+        Raises:
+            TransportError: the port is gone.
+        """
+        port = self._port
+        try:
+            if not hasattr(port, "fd"):  # a URL: pyserial waits by itself
+                port.timeout = max(0.0, deadline - time.monotonic())
+                first: bytes = port.read(1)
+                return first + (port.read(min(limit - 1, port.in_waiting)) if first else b"")
+            ready, _, _ = select.select([port.fd], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                return b""
+            data = os.read(port.fd, limit)
+        except (OSError, ValueError, termios.error) as err:
+            raise self._gone(err) from err
+        if not data:
+            raise self._gone(OSError("end of file"))
+        return data
+
+    def read_until(self, terminator: bytes, deadline_s: float, limit: int = 512) -> bytes:
+        """Read until ``terminator`` has come, for ``deadline_s`` seconds at most.
+
+        Returns:
+            What came: without the terminator at its end when time or ``limit`` ran out first.
+
+        Raises:
+            TransportError: the port is gone.
+        """
+        deadline = time.monotonic() + deadline_s
+        data = b""
+        while terminator not in data and len(data) < limit:
+            more = self.read_some(deadline, limit - len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def read_exact(self, count: int, deadline_s: float) -> bytes:
+        """Read ``count`` bytes, fewer when ``deadline_s`` seconds run out first.
+
+        Raises:
+            TransportError: the port is gone.
+        """
+        deadline = time.monotonic() + deadline_s
+        data = b""
+        while len(data) < count:
+            more = self.read_some(deadline, count - len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def read_available(self) -> bytes:
+        """What lies in the buffer now, perhaps nothing."""
+        data = b""
+        while more := self.read_some(time.monotonic(), 4096):
+            data += more
+        return data
+
+    def flush_input(self) -> None:
+        """Throw away what has come.
+
+        Raises:
+            TransportError: the port is gone.
+        """
+        try:
+            self._port.reset_input_buffer()
+        except (OSError, termios.error) as err:
+            raise self._gone(err) from err
+
+    @property
+    def _port(self) -> serial.Serial:
+        if self._serial is None:
+            raise TransportError(f"{self.path} is not open")
+        return self._serial
+
+    def _gone(self, err: Exception) -> TransportError:
+        return TransportError(f"{self.path} is gone ({err})")
+
+    def _refusal(self, err: Exception) -> str:
+        """Why the port could not be opened, with what to do about it."""
+        number = getattr(err, "errno", None)
+        if number in (11, 16) or "exclusively lock" in str(err):
+            return f"{self.path} is in use by {foreign_holder(self.path)}"
+        if number == 13:
+            return f"{self.path}: permission denied; add the user to the group dialout"
+        if number in (2, 6, 19):
+            return f"{self.path} does not exist; is the adapter plugged in?"
+        return f"{self.path} cannot be opened: {err}"
+
+
+def foreign_holder(path: str) -> str:
+    """Which other process has ``path`` open, as far as /proc tells this user."""
+    resolved = os.path.realpath(path)
+    for process in Path("/proc").glob("[0-9]*"):
+        if process.name == str(os.getpid()):
+            continue
+        with contextlib.suppress(OSError):
+            for link in (process / "fd").iterdir():
+                with contextlib.suppress(OSError):
+                    if str(link.readlink()) == resolved:
+                        name = (process / "comm").read_text(encoding="utf-8").strip()
+                        return f"{name} (process {process.name})"
+    return "another process"
+
+
+def _lock_folder() -> Path:
+    """Where lock files live: /run/lock where it may be written, else the temporary folder."""
+    folder = Path("/run/lock")
+    return folder if os.access(folder, os.W_OK) else Path(tempfile.gettempdir())

@@ -1,0 +1,55 @@
+# `make` alone prints the targets. Each is quick when there is nothing to do.
+PYTHON   ?= python3
+BIN      := .venv/bin
+MEMBERS  := $(patsubst %/pyproject.toml,%,$(wildcard libs/*/pyproject.toml services/*/pyproject.toml))
+SERVICES := $(filter services/%,$(MEMBERS))
+PROJECTS := $(addsuffix /pyproject.toml,$(MEMBERS))
+PIP      := -m pip --disable-pip-version-check --quiet install
+LOCK     := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+            --no-header --no-annotate $(addprefix --no-emit-package ,$(notdir $(MEMBERS)))
+
+.PHONY: help install demo test check bench lock capture peers
+
+help:
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1	/' | expand -t 10
+
+install: .venv/.members .venv/.assets ## .venv from the hash-checked lock, every service editable, browser assets
+
+.venv/.made: tools/make-venv
+	@tools/make-venv $(PYTHON)
+	@touch $@
+
+.venv/.locked: requirements.lock .venv/.made
+	@echo "installing what requirements.lock names ..."
+	@$(BIN)/python $(PIP) --require-hashes -r requirements.lock
+	@touch $@
+
+.venv/.members: $(PROJECTS) .venv/.locked
+	@$(BIN)/python $(PIP) --no-deps --no-build-isolation $(addprefix -e ./,$(MEMBERS))
+	@touch $@
+
+.venv/.assets: $(wildcard services/web/package*.json) services/web/install-assets .venv/.locked
+	@services/web/install-assets
+	@touch $@
+
+demo: install ## a house to look at: simulated devices, 30 days of history, the portal (DEMO="--help" for options)
+	@$(BIN)/simulator demo $(DEMO)
+
+test: ## everything CI runs: installs, fetches what the tests need, then `make check`
+	@tools/install-test-packages
+	@$(MAKE) --no-print-directory install peers check
+
+check: ## format, lint, types, tests
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/pytest -q
+
+bench: install ## the numbers, as JSON, each beside its floor
+	@$(BIN)/python -m bench $(BENCH)
+
+lock: ## renew the locks (UPGRADE="-P flask" moves one pin, UPGRADE=-U all)
+	$(LOCK) $(UPGRADE) --all-extras --group pyproject.toml:dev -o requirements.lock $(PROJECTS) >/dev/null
+	$(LOCK) -c requirements.lock --group pyproject.toml:build -o build.lock >/dev/null
+	for s in $(SERVICES); do $(LOCK) -c requirements.lock -o $$s/requirements.lock $$s/pyproject.toml >/dev/null || exit 1; done
+	! grep -n '://' requirements.lock build.lock $(addsuffix /requirements.lock,$(SERVICES))

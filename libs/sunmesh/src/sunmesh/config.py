@@ -8,7 +8,8 @@ misspelt setting that is silently ignored costs an evening. Secrets come from fi
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote
@@ -110,7 +111,7 @@ class Site:
         path: Path,
         site: SiteSection,
         broker: BrokerSection,
-        database: DatabaseSection,
+        database: Callable[[], DatabaseSection],
         devices: Mapping[str, dict[str, Any]],
         sections: Mapping[str, dict[str, Any]],
     ) -> None:
@@ -118,9 +119,18 @@ class Site:
         self.path = path
         self.site = site
         self.broker = broker
-        self.database = database
+        self._database = database
         self.devices = devices
         self.sections = sections
+
+    @cached_property
+    def database(self) -> DatabaseSection:
+        """The table ``[database]``. Its secret is read here: a collector needs none and has none.
+
+        Raises:
+            ConfigError: the file with the password cannot be read.
+        """
+        return self._database()
 
     @property
     def topics(self) -> Topics:
@@ -194,7 +204,8 @@ def load(path: Path, service: str = "", environ: Mapping[str, str] = os.environ)
         environ.get("SUNMESH_BROKER_PASSWORD"),
         service,
     )
-    database = _secret(
+    database = partial(
+        _secret,
         path,
         "database",
         _convert(path, "database", tables.get("database", {}), DatabaseSection),

@@ -144,12 +144,12 @@ def _run(family: Family, options: argparse.Namespace) -> int:
 def _decode(family: Family, options: argparse.Namespace) -> int:
     if options.source == "-":
         for line in decode_lines(family, sys.stdin):
-            print(line, flush=True)  # noqa: T201 - the verb's output
+            print(line, flush=True)
         return 0
     try:
-        print(_json(family.decode(family.decode_request(options))))  # noqa: T201
+        print(_json(family.decode(family.decode_request(options))))
     except FrameError as err:
-        print(f"{family.name}: {err}", file=sys.stderr)  # noqa: T201
+        print(f"{family.name}: {err}", file=sys.stderr)
         return 1
     return 0
 
@@ -195,7 +195,7 @@ def _report(verb: Callable[[], int]) -> int:
     except ConfigError:
         raise
     except SunmeshError as err:
-        print(err, file=sys.stderr)  # noqa: T201 - the one line for the owner
+        print(err, file=sys.stderr)
         return 1
 
 

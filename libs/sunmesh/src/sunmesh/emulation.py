@@ -53,7 +53,7 @@ class Faults:
     def __init__(self, rates: dict[str, float] | None = None, seed: int = 1) -> None:
         """No faults by default."""
         self.rates = dict(rates or {})
-        self._random = random.Random(seed)  # noqa: S311 - faults need no secrecy
+        self._random = random.Random(seed)
 
     @classmethod
     def parse(cls, texts: list[str], seed: int = 1) -> "Faults":

@@ -142,24 +142,28 @@ class Mesh:
         self._started = False
         if self._connected.is_set():
             self.drain(timeout_s)
-        self._client.disconnect()
-        self._client.loop_stop()
+        self._halt()
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until the broker has everything; False when it has not in that time."""
         pause = threading.Event()
         steps = max(1, round(timeout_s / 0.02))
         for _ in range(steps):
-            if not self._client._out_messages:  # noqa: SLF001 - paho tells it nowhere else
+            if not self._client._out_messages:  # paho tells it nowhere else
                 return True
             pause.wait(0.02)
         return False
 
     def reconnect(self) -> None:
         """Drop the connection and take it up again: what was not acknowledged comes once more."""
+        self._halt()
+        self.start()
+
+    def _halt(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
-        self.start()
+        # paho leaves its wake-up sockets open and makes new ones at the next start
+        self._client._reset_sockets(sockpair_only=True)
 
     @property
     def connected(self) -> bool:

@@ -110,7 +110,7 @@ class SerialPort:
                 raise TransportError(f"{self.path} does not exist; is the adapter plugged in?")
             self._lock.take()
         try:
-            self._serial = serial.serial_for_url(  # type: ignore[assignment]
+            self._serial = serial.serial_for_url(
                 self.path,
                 self.baud,
                 parity=self._parity,
@@ -159,10 +159,10 @@ class SerialPort:
                 port.timeout = max(0.0, deadline - time.monotonic())
                 first: bytes = port.read(1)
                 return first + (port.read(min(limit - 1, port.in_waiting)) if first else b"")
-            ready, _, _ = select.select([port.fd], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
+            fd = port.fileno()
+            if not select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
                 return b""
-            data = os.read(port.fd, limit)
+            data = os.read(fd, limit)
         except (OSError, ValueError, termios.error) as err:
             raise self._gone(err) from err
         if not data:

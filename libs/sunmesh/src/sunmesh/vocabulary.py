@@ -366,4 +366,4 @@ def markdown() -> str:
 
 
 if __name__ == "__main__":
-    print(markdown(), end="")  # noqa: T201 - its output is the document
+    print(markdown(), end="")

@@ -1,0 +1,266 @@
+"""Pytest plugin: the real parts, private and started once a run (``-p sunmesh.testing``).
+
+Fixtures: ``broker`` (Mosquitto), ``mesh`` (clients of it), ``mariadb`` and ``database_url``,
+``topics`` (a site of one's own), ``site_file`` (a configuration for these), ``chromium``,
+``free_port``, ``eventually``. Nothing listens on a standard port, nothing is left behind.
+"""
+
+import contextlib
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .config import BrokerSection
+from .mqtt import Mesh
+from .topics import Topics
+
+Eventually = Callable[..., None]
+_numbers = itertools.count(1)
+
+
+def find_free_port() -> int:
+    """A TCP port on loopback that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def find_program(*names: str) -> str:
+    """The first of ``names`` that is installed.
+
+    Raises:
+        pytest.UsageError: none; says how to get it.
+    """
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    for name in names:
+        if found := shutil.which(name, path=path):
+            return found
+    raise pytest.UsageError(f"{names[0]} is not installed; `make test` installs it")
+
+
+def wait_for(predicate: Callable[[], object], timeout_s: float = 5.0, why: str = "") -> None:
+    """Wait until ``predicate()`` is true.
+
+    Raises:
+        AssertionError: it was not in that time.
+    """
+    end = time.monotonic() + timeout_s
+    while not predicate():
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {timeout_s} s: {why or predicate}")
+        time.sleep(0.02)
+
+
+def _listening(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+        return True
+    return False
+
+
+class Server:
+    """A server process that tests may stop, kill and start again on the same data."""
+
+    def __init__(self, command: list[str], port: int, log_file: Path) -> None:
+        """Not started yet."""
+        self.command = command
+        self.port = port
+        self.log_file = log_file
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Its process; None while it is down."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Start and wait until it listens."""
+        assert self._process is None
+        with self.log_file.open("ab") as out:
+            self._process = subprocess.Popen(self.command, stdout=out, stderr=out)
+        process = self._process
+
+        def up() -> bool:
+            assert process.poll() is None, self.log_file.read_text(errors="replace")[-2000:]
+            return _listening(self.port)
+
+        wait_for(up, 30, f"{self.command[0]} listens on {self.port}")
+
+    def stop(self) -> None:
+        """SIGTERM, and wait."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(number)
+            process.wait(30)
+
+
+class Broker(Server):
+    """A private Mosquitto, with persistence and the limits that the mesh ships."""
+
+    def __init__(self, folder: Path) -> None:
+        """Writes its configuration into ``folder``."""
+        port = find_free_port()
+        conf = folder / "mosquitto.conf"
+        conf.write_text(
+            f"listener {port} 127.0.0.1\n"
+            "allow_anonymous true\n"
+            f"{'user root' if os.geteuid() == 0 else ''}\n"
+            f"persistence true\npersistence_location {folder}/\nautosave_interval 5\n"
+            "max_queued_messages 100000\nmax_queued_bytes 104857600\n"
+            "max_inflight_messages 1000\nmax_packet_size 2000000\nsys_interval 1\n",
+            encoding="utf-8",
+        )
+        command = [find_program("mosquitto"), "-c", str(conf)]
+        super().__init__(command, port, folder / "mosquitto.log")
+
+    @property
+    def config(self) -> BrokerSection:
+        """How to reach it."""
+        return BrokerSection(host="127.0.0.1", port=self.port)
+
+
+class MariaDB(Server):
+    """A private MariaDB that flushes at each commit, as a house's does."""
+
+    def __init__(self, folder: Path) -> None:
+        """Makes its data folder, which takes a few seconds."""
+        port = find_free_port()
+        data = folder / "data"
+        user = ["--user=root"] if os.geteuid() == 0 else []
+        install = [find_program("mariadb-install-db", "mysql_install_db"), "--no-defaults", *user]
+        subprocess.run(
+            [
+                *install,
+                f"--datadir={data}",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+            ],
+            check=True,
+            capture_output=True,
+        )
+        command = [
+            find_program("mariadbd", "mysqld"),
+            "--no-defaults",
+            *user,
+            f"--datadir={data}",
+            f"--socket={folder}/socket",
+            f"--pid-file={folder}/pid",
+            f"--port={port}",
+            "--bind-address=127.0.0.1",
+            "--skip-name-resolve",
+            "--innodb-flush-log-at-trx-commit=1",
+            "--innodb-buffer-pool-size=128M",
+            "--character-set-server=utf8mb4",
+        ]
+        super().__init__(command, port, folder / "mariadb.log")
+
+    def url(self, database: str) -> str:
+        """The SQLAlchemy URL of a database."""
+        return f"mysql+pymysql://root@127.0.0.1:{self.port}/{database}?charset=utf8mb4"
+
+    def execute(self, statement: str) -> None:
+        """Run one statement outside of any database."""
+        import pymysql
+
+        with pymysql.connect(host="127.0.0.1", port=self.port, user="root") as connection:
+            connection.cursor().execute(statement)
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """The run's Mosquitto; who stops it starts it again."""
+    server = Broker(tmp_path_factory.mktemp("mosquitto"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
+    """The run's MariaDB; who stops it starts it again."""
+    server = MariaDB(tmp_path_factory.mktemp("mariadb"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def database_url(mariadb: MariaDB) -> Iterator[str]:
+    """A fresh, empty database on the run's MariaDB."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    mariadb.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    yield mariadb.url(name)
+    if mariadb.pid is None:
+        mariadb.start()
+    mariadb.execute(f"DROP DATABASE {name}")
+
+
+@pytest.fixture
+def topics() -> Topics:
+    """A site that no other test uses."""
+    return Topics(f"t{os.getpid()}-{next(_numbers)}")
+
+
+@pytest.fixture
+def mesh(broker: Broker, topics: Topics) -> Iterator[Callable[..., Mesh]]:
+    """A factory of connected clients: ``mesh("recorder", session_expiry_s=60)``."""
+    made: list[Mesh] = []
+
+    def make(service: str = "test", **options: object) -> Mesh:
+        client = Mesh(broker.config, topics, service, **options)  # type: ignore[arg-type]
+        made.append(client)
+        client.start()
+        assert client.wait_connected(5), "the broker answers"
+        return client
+
+    yield make
+    for client in made:
+        client.stop(0.2)
+
+
+@pytest.fixture
+def site_file(broker: Broker, topics: Topics, tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a ``site.toml`` for the run's broker, followed by what the test adds."""
+
+    def write(rest: str) -> Path:
+        path = tmp_path / "site.toml"
+        path.write_text(
+            f'[site]\nname = "{topics.site}"\ntime_zone = "Europe/Bratislava"\n'
+            f'[broker]\nhost = "127.0.0.1"\nport = {broker.port}\n{rest}',
+            encoding="utf-8",
+        )
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of the installed Chromium."""
+    return find_program("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on now."""
+    return find_free_port()
+
+
+@pytest.fixture
+def eventually() -> Eventually:
+    """:func:`wait_for`."""
+    return wait_for

@@ -1,0 +1,126 @@
+import threading
+import time
+
+import pytest
+from sunmesh.config import BrokerSection
+from sunmesh.mqtt import Mesh, Message
+from sunmesh.testing import find_free_port
+
+
+@pytest.fixture
+def heard():
+    """A list that fills, to be handed to ``subscribe`` as ``heard.append``."""
+    return []
+
+
+def test_a_handler_that_fails_kills_nothing(mesh, topics, heard, eventually):
+    reader = mesh("reader")
+
+    def fail(message: Message) -> None:
+        raise RuntimeError("a bug in a handler")
+
+    reader.subscribe(topics.every("telemetry"), fail)
+    reader.subscribe(topics.every("telemetry"), heard.append)
+    writer = mesh("writer")
+    eventually(lambda: writer.publish(topics.telemetry("x"), b"1") and heard)
+    before = len(heard)
+    writer.publish(topics.telemetry("x"), b"2")
+    eventually(lambda: len(heard) > before, why="the second message arrives after the failure")
+    assert reader.counters["handler_errors"] >= 2
+    assert reader.connected
+
+
+def test_subscriptions_and_waiting_messages_survive_a_broker_restart(
+    mesh, topics, broker, heard, eventually
+):
+    reader, writer = mesh("reader", session_expiry_s=60), mesh("writer")
+    reader.subscribe(topics.every("telemetry"), heard.append)
+    eventually(lambda: writer.publish(topics.telemetry("x"), b"ready") and heard)
+    writer.drain(5)
+    heard.clear()
+    broker.stop()
+    eventually(lambda: not reader.connected and not writer.connected)
+    for number in range(300):  # ten minutes of samples, one every 2 s
+        assert writer.publish(topics.telemetry("x"), b"%d" % number)
+    broker.start()
+    eventually(lambda: len({message.payload for message in heard}) >= 300, 20)
+    assert {int(m.payload) for m in heard if m.payload != b"ready"} == set(range(300))
+
+
+def test_a_broker_that_is_not_there_yet_is_waited_for(topics, tmp_path, heard, eventually):
+    from sunmesh.testing import Broker
+
+    late = Broker(tmp_path)
+    client = Mesh(late.config, topics, "early")
+    client.subscribe(topics.every("status"), heard.append)
+    client.start()
+    client.publish(topics.status("x"), b"waiting", retain=True)
+    assert not client.publish(topics.status("x"), b"lost", qos=0)
+    assert client.counters["dropped"] == 1
+    late.start()
+    try:
+        eventually(lambda: heard, 10)
+        assert heard[0].payload == b"waiting"
+    finally:
+        client.stop()
+        late.stop()
+
+
+def test_a_session_keeps_what_comes_while_its_reader_is_away(mesh, topics, heard, eventually):
+    options = {"session_expiry_s": 60, "manual_ack": True}
+    reader = mesh("recorder", **options)
+    reader.subscribe(topics.every("telemetry"), heard.append)
+    writer = mesh("writer")
+    eventually(lambda: writer.publish(topics.telemetry("x"), b"first") and heard)
+    reader.ack(heard[0])
+    reader.stop()
+    for number in range(50):
+        writer.publish(topics.telemetry("x"), b"%d" % number)
+    assert writer.drain(5)
+    heard.clear()
+    again = Mesh(reader.broker, topics, "recorder", **options)
+    again.subscribe(topics.every("telemetry"), heard.append)
+    again.start()
+    eventually(lambda: {b"%d" % n for n in range(50)} <= {m.payload for m in heard})
+    heard.clear()
+    again.reconnect()
+    eventually(lambda: len(heard) >= 50, why="what was not acknowledged comes again")
+    for message in heard:
+        again.ack(message)
+    time.sleep(0.2)
+    heard.clear()
+    again.reconnect()
+    again.wait_connected(5)
+    time.sleep(0.3)
+    assert not [m for m in heard if not m.retain], "what was acknowledged does not"
+    again.stop()
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_both_protocols_carry_a_message(broker, topics, protocol, heard, eventually):
+    section = BrokerSection("127.0.0.1", broker.port, protocol)
+    client = Mesh(section, topics, f"p{protocol[0]}")
+    client.subscribe(topics.every("info"), heard.append)
+    client.start()
+    client.publish(topics.info("x"), b"hello", retain=True, expiry_s=60)
+    eventually(lambda: heard and heard[0].payload == b"hello")
+    client.stop()
+
+
+def test_the_loss_of_the_broker_is_said_once(topics, caplog):
+    client = Mesh(BrokerSection(port=find_free_port()), topics, "lonely")
+    client._client.reconnect_delay_set(0.1, 0.1)
+    with caplog.at_level("WARNING"):
+        client.start()
+        time.sleep(1.0)
+        started = time.monotonic()
+        client.stop()
+    assert time.monotonic() - started < 2
+    assert len([r for r in caplog.records if "no broker at" in r.message]) == 1
+
+
+def test_threads_end_with_the_client(mesh):
+    before = threading.active_count()
+    client = mesh("short")
+    client.stop()
+    assert threading.active_count() <= before + 1

@@ -1,0 +1,109 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+SERVICE = """
+import sys
+from pathlib import Path
+from sunmesh import config, service
+from sunmesh.mqtt import Mesh
+
+def entry():
+    service.setup_logging()
+    site = config.load(Path(sys.argv[1]))
+    mesh = Mesh(site.broker, site.topics, "example")
+    def work(stop):
+        if sys.argv[2:] == ["fail"]:
+            raise RuntimeError("broken")
+        stop.wait()
+    return service.run("example", "1.2.3", mesh, work, lambda: {"polls": 7})
+
+service.main(entry)
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    running = []
+
+    def start(path, *more):
+        script = tmp_path / "example.py"
+        script.write_text(SERVICE)
+        process = subprocess.Popen(
+            [sys.executable, str(script), str(path), *more], stderr=subprocess.PIPE, text=True
+        )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+@pytest.fixture
+def states(mesh, topics):
+    heard = []
+    mesh("listener").subscribe(
+        topics.service_status("example"), lambda m: heard.append(json.loads(m.payload)["state"])
+    )
+    return heard
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_service_says_online_and_offline_and_stops_in_two_seconds(
+    start, site_file, states, eventually, number
+):
+    process = start(site_file(""))
+    eventually(lambda: states == ["online"], 10)
+    began = time.monotonic()
+    process.send_signal(number)
+    assert process.wait(5) == 0
+    assert time.monotonic() - began < 2
+    eventually(lambda: states == ["online", "offline"])
+
+
+def test_a_killed_service_leaves_its_last_will(start, site_file, states, eventually):
+    process = start(site_file(""))
+    eventually(lambda: states == ["online"], 10)
+    process.kill()
+    eventually(lambda: states == ["online", "offline"])
+
+
+def test_health_carries_the_counters(start, site_file, mesh, topics, eventually):
+    heard = []
+    mesh("listener").subscribe(topics.service_health("example"), heard.append)
+    start(site_file(""))
+    eventually(lambda: heard, 10)
+    counters = json.loads(heard[0].payload)["counters"]
+    assert counters["polls"] == 7
+    assert counters["rss_bytes"] > 1_000_000
+    assert counters["mqtt_connects"] == 1
+
+
+def test_a_stop_without_a_broker_is_as_quick(start, tmp_path, free_port):
+    path = tmp_path / "site.toml"
+    path.write_text(f"[broker]\nport = {free_port}\n")
+    process = start(path)
+    assert "no broker" in "".join(process.stderr.readline() for _ in range(2))
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(5) == 0
+    assert time.monotonic() - began < 2
+
+
+def test_work_that_fails_ends_with_status_1(start, site_file):
+    assert start(site_file(""), "fail").wait(10) == 1
+
+
+def test_a_wrong_configuration_ends_with_status_2_and_one_line(start, tmp_path):
+    path = tmp_path / "site.toml"
+    path.write_text("[sit]\n")
+    process = start(path)
+    assert process.wait(10) == 2
+    assert process.stderr.read().splitlines() == [f"{path}: [sit] is not known; did you mean site?"]

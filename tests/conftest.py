@@ -1,0 +1,126 @@
+"""Services as real processes, as the owner starts them."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+from sunmesh.messages import ServiceStatus, decode
+
+PROGRAMS = Path(__file__).parent / "mesh"
+SCRIPTS = Path(sys.executable).parent
+
+
+class Process:
+    """A running program, its words kept in a file."""
+
+    def __init__(self, command, log):
+        self.log = log
+        with log.open("ab") as out:
+            self.popen = subprocess.Popen(
+                [str(word) for word in command], stdout=out, stderr=out, stdin=subprocess.DEVNULL
+            )
+
+    @property
+    def said(self):
+        return self.log.read_text(errors="replace")
+
+    def stop(self, timeout_s=10):
+        """Ask it to stop; returns how long that took [s]."""
+        began = time.monotonic()
+        if self.popen.poll() is None:
+            self.popen.send_signal(signal.SIGTERM)
+        self.popen.wait(timeout_s)
+        return time.monotonic() - began
+
+    def kill(self):
+        self.popen.kill()
+        self.popen.wait(10)
+
+
+@pytest.fixture
+def launch(tmp_path):
+    """Start a console script, or a program of tests/mesh; it is ended after the test."""
+    running = []
+
+    def launch(name, *arguments):
+        script = PROGRAMS / f"{name}.py"
+        program = [sys.executable, script] if script.exists() else [SCRIPTS / name]
+        process = Process([*program, *arguments], tmp_path / f"{name}-{len(running)}.log")
+        running.append(process)
+        return process
+
+    yield launch
+    for process in running:
+        if process.popen.poll() is None:
+            process.kill()
+
+
+@pytest.fixture
+def online(mesh, eventually):
+    """Wait until a service says that it is online."""
+    listener = mesh("listener")
+    states = {}
+    listener.subscribe(
+        listener.topics.service_status("+"),
+        lambda m: states.__setitem__(
+            m.topic.split("/")[-2], decode(ServiceStatus, m.payload).state
+        ),
+    )
+
+    def online(*services):
+        for service in services:
+            eventually(
+                lambda service=service: states.get(service) == "online", 20, f"{service} is online"
+            )
+
+    online.states = states
+    return online
+
+
+@pytest.fixture
+def rows(database_url):
+    """What a SELECT finds; nothing while there is no such table."""
+    engine = create_engine(database_url)
+
+    def rows(statement, **values):
+        try:
+            with engine.connect() as connection:
+                return [tuple(row) for row in connection.execute(text(statement), values)]
+        except Exception as err:
+            if "doesn't exist" in str(err) or "Can't connect" in str(err):
+                return []
+            raise
+
+    yield rows
+    engine.dispose()
+
+
+@pytest.fixture
+def recorded(rows):
+    """Time and value of every sample of a device's quantity."""
+
+    def recorded(device, name):
+        return rows(
+            "SELECT ts, value FROM sample JOIN series ON series.id = sample.series_id"
+            " WHERE device = :device AND series.name = :name ORDER BY ts",
+            device=device,
+            name=name,
+        )
+
+    return recorded
+
+
+@pytest.fixture
+def house(site_file, database_url, tmp_path, free_port):
+    """A ``site.toml`` with everything: broker, database, one inverter behind a pty, a portal."""
+    return site_file(
+        f'[database]\nurl = "{database_url}"\n'
+        "[recorder]\nlinger_s = 0.1\n"
+        f"[web]\nport = {free_port}\n"
+        '[devices.inverter]\nfamily = "axpert"\n'
+        f'port = "{tmp_path / "axpert"}"\npoll_interval_s = 2\n'
+    )

@@ -1,0 +1,124 @@
+"""What a collector says is what the contract promises, and the recorder takes all of it.
+
+Each collector polls its own emulator, as in the demo, and its messages are read from the broker.
+"""
+
+import math
+from pathlib import Path
+
+import pytest
+from recorder.codec import read
+from recorder.migrations import migrate
+from recorder.store import Store
+from sunmesh import topics as topic_tree
+from sunmesh.messages import Info, Sample, Settings, Status, decode
+from sunmesh.vocabulary import POSITIVE, VOCABULARY, Kind
+
+ROOT = Path(__file__).parents[2]
+
+# Collector to its device's table (a pty stands at {link}) and the options of its emulator.
+DEVICES = {
+    "collector-axpert": (
+        'family = "axpert"\nport = "{link}"\npoll_interval_s = 2\n',
+        ["--pty", "{link}", "--baud", "0"],
+    ),
+}
+COLLECTORS = sorted(path.parent.name for path in ROOT.glob("services/collector-*/pyproject.toml"))
+KINDS = {"telemetry": Sample, "info": Info, "settings": Settings, "status": Status}
+
+
+def test_every_collector_is_held_to_the_contract():
+    assert sorted(DEVICES) == COLLECTORS
+
+
+@pytest.fixture(scope="module", params=sorted(DEVICES))
+def said(request):
+    """A collector's messages by kind; filled by the first test that asks."""
+    return request.param, {}
+
+
+@pytest.fixture
+def messages(said, launch, site_file, tmp_path, mesh, eventually):
+    """The messages of one collector, in their order, after three samples and its settings."""
+    collector, known = said
+    if known:
+        return known
+    link = str(tmp_path / "device")
+    table, options = DEVICES[collector]
+    site = site_file("[devices.thing]\n" + table.format(link=link))
+    got = {kind: [] for kind in KINDS}
+    listener = mesh("listener")
+
+    def take(message):
+        got[topic_tree.parse(message.topic).kind].append(message)
+
+    for kind in KINDS:
+        listener.subscribe(listener.topics.every(kind), take)
+    launch(collector, "emulate", *(word.format(link=link) for word in options))
+    launch(collector, "run", "--config", site)
+    eventually(lambda: len(got["telemetry"]) >= 3 and got["settings"], 30, "it speaks")
+    known.update(got)
+    return known
+
+
+def test_messages_are_of_the_contract(messages):
+    for kind, structure in KINDS.items():
+        assert messages[kind], kind
+        for message in messages[kind]:
+            decode(structure, message.payload)
+            assert message.qos == 1
+
+
+def test_a_sample_has_the_same_names_each_time_and_they_are_in_the_vocabulary(messages):
+    samples = [decode(Sample, message.payload) for message in messages["telemetry"]]
+    names = [set(sample.values) for sample in samples]
+    assert names[0]
+    assert all(other == names[0] for other in names)
+    assert names[0] <= VOCABULARY.keys()
+    settings = decode(Settings, messages["settings"][0].payload).values
+    assert settings.keys() <= VOCABULARY.keys()
+    assert [sample.seq for sample in samples] == sorted({sample.seq for sample in samples})
+    assert [sample.ts for sample in samples] == sorted({sample.ts for sample in samples})
+
+
+def test_values_are_of_their_kind(messages):
+    for message in messages["telemetry"]:
+        sample = decode(Sample, message.payload)
+        assert sample.quality.keys() <= sample.values.keys()
+        for name, value in sample.values.items():
+            if value is None:
+                continue
+            kind = VOCABULARY[name].kind
+            if kind in (Kind.GAUGE, Kind.COUNTER):
+                assert isinstance(value, int | float), name
+                assert not isinstance(value, bool), name
+                assert math.isfinite(value), name
+            elif kind is Kind.LIST:
+                assert isinstance(value, list), name
+            else:
+                assert isinstance(value, str | bool | int | list), name
+
+
+def test_what_is_never_negative_is_not(messages):
+    for message in messages["telemetry"]:
+        for name, value in decode(Sample, message.payload).values.items():
+            if value is not None and VOCABULARY[name].sign == POSITIVE:
+                numbers = value if isinstance(value, list) else [value]
+                assert all(number >= 0 for number in numbers if number is not None), name
+
+
+def test_the_recorder_stores_every_message(messages, tmp_path):
+    url = f"sqlite:///{tmp_path / 'house.db'}"
+    store = Store(url, lambda _revision: migrate(url))
+    items = [
+        item
+        for kind in KINDS
+        for message in messages[kind]
+        if (item := read(message.topic, message.payload, message.topic.split("/")[1])) is not None
+    ]
+    written = store.write(items)
+    assert len(items) == sum(len(messages[kind]) for kind in KINDS)
+    assert written.samples > 0
+    assert store.bad_values == 0
+    assert store.write(items).rows == 0
+    store.close()

@@ -1,0 +1,57 @@
+"""A device that is read every 20 ms, so that minutes of samples pass in seconds.
+
+python fast_device.py SITE_TOML COUNT: publishes battery_voltage_v = 0, 1, 2 ... COUNT - 1, then
+sleeps.
+"""
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+from sunmesh import clock, config, service
+from sunmesh.errors import Sleeping
+from sunmesh.messages import Info
+from sunmesh.mqtt import Mesh
+from sunmesh.poll import Poller, Reading
+
+INTERVAL_S = 0.02
+TICK = timedelta(milliseconds=1)
+
+
+class Counting:
+    """A source whose only value is the number of the round, each with a time of its own."""
+
+    def __init__(self, count):
+        self.count = count
+        self.round = 0
+        self.last = clock.now()
+
+    def open(self):
+        return Info(ts=clock.iso(clock.now()), family="axpert")
+
+    def poll(self):
+        if self.round == self.count:
+            raise Sleeping("everything is said")
+        value, self.round = self.round, self.round + 1
+        self.last = max(clock.now(), self.last + TICK)
+        return Reading({"battery_voltage_v": float(value)}, ts=self.last)
+
+    def settings(self):
+        return None
+
+    def flush(self):
+        pass
+
+    close = flush
+
+
+def main():
+    service.setup_logging()
+    site = config.load(Path(sys.argv[1]), "fast-device")
+    mesh = Mesh(site.broker, site.topics, "fast-device")
+    source = Counting(int(sys.argv[2]))
+    poller = Poller("fast", source, mesh, interval_s=INTERVAL_S)
+    return service.run("fast-device", "0", mesh, poller.run, lambda: dict(poller.counters))
+
+
+service.main(main)

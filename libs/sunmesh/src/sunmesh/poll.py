@@ -17,7 +17,6 @@ from . import clock
 from .errors import FrameError, IdentityError, RefusedError, Sleeping, TransportError
 from .messages import Alarm, DeviceState, Info, Sample, Settings, Status, Value, encode
 from .mqtt import Mesh
-from .vocabulary import VOCABULARY, Kind
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +38,13 @@ class Reading:
         values: by vocabulary name; None = not readable now.
         quality: exceptions only: ``suspect`` or ``stale``.
         ts: the device's own time where that is trustworthy; None = now.
+        settings_changed: the device says that somebody changed a setting: they are read at once.
     """
 
     values: dict[str, Value]
     quality: dict[str, str] = field(default_factory=dict)
     ts: datetime | None = None
+    settings_changed: bool = False
 
 
 class Source(Protocol):
@@ -157,7 +158,7 @@ class Poller:
                 self._settings_due = 0.0
             reading = self._source.poll()
             self._succeeded(reading)
-            if time.monotonic() >= self._settings_due:
+            if reading.settings_changed or time.monotonic() >= self._settings_due:
                 self._read_settings()
         except Sleeping as err:
             self._count("sleeping")
@@ -305,6 +306,8 @@ def withdrawn(values: dict[str, Value]) -> tuple[dict[str, Value], dict[str, str
 
     Momentary values and states become None, counters keep their last value, marked ``stale``.
     """
+    from .vocabulary import VOCABULARY, Kind  # a device that is never lost never needs it
+
     kept: dict[str, Value] = {}
     quality: dict[str, str] = {}
     for name, value in values.items():

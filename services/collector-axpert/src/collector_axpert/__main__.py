@@ -1,0 +1,183 @@
+"""``collector-axpert``: wires the parts together for each of the five verbs."""
+
+import argparse
+import json
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sunmesh import collector, service
+from sunmesh.config import Site
+from sunmesh.errors import ConfigError, FrameError
+from sunmesh.mqtt import Mesh
+from sunmesh.poll import Poller
+
+from . import __version__, codec
+from .config import AxpertDevice
+from .service import Axpert
+from .transport import Link, port_of
+
+NAME = "collector-axpert"
+DIALECTS = ("PI30", "PI30MAX", "PI18")
+
+
+def pollers(site: Site, mesh: Mesh) -> list[Poller]:
+    """A poller for each inverter of the site."""
+    result = []
+    for device, config in site.devices_of("axpert", AxpertDevice).items():
+        link = Link(port_of(config, f"{NAME} for {device}"))
+        poller = Poller(
+            device,
+            Axpert(config, link),
+            mesh,
+            interval_s=config.poll_interval_s,
+            settings_interval_s=config.settings_interval_s,
+        )
+        link.counters.update(poller.counters)
+        poller.counters = link.counters  # one set, for the health message
+        result.append(poller)
+    return result
+
+
+def decode(request: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"command": "QPIGS", "hex": "28..."}`` → ``{"values": {...}}``."""
+    command, text = request.get("command"), request.get("hex")
+    if not isinstance(command, str) or not isinstance(text, str):
+        raise FrameError("shape", "give command and hex, both texts")
+    return collector.values_of(codec.decode(command, collector.hex_bytes(text, "hex")))
+
+
+def decode_arguments(parser: argparse.ArgumentParser) -> None:
+    """One answer on the command line."""
+    parser.add_argument("--command", default="", metavar="QPIGS", help="what was asked")
+    parser.add_argument("--hex", default="", metavar="28...", help="what came back")
+
+
+def decode_request(options: argparse.Namespace) -> dict[str, Any]:
+    """These arguments as :func:`decode` wants them."""
+    return {"command": options.command, "hex": options.hex}
+
+
+def port_arguments(parser: argparse.ArgumentParser) -> None:
+    """How a device is reached, without a configuration file."""
+    parser.add_argument("--port", required=True, help="/dev/serial/by-id/..., /dev/hidraw0")
+    parser.add_argument("--baud", type=int, default=2400, help="default: 2400")
+    parser.add_argument("--dialect", choices=["auto", "PI30", "PI18"], default="auto")
+
+
+def device_of(options: argparse.Namespace) -> AxpertDevice:
+    """The device that these arguments name; any port will do, it is asked once only."""
+    return AxpertDevice(
+        port=options.port, baud=options.baud, dialect=options.dialect, allow_unstable_port=True
+    )
+
+
+def probe(options: argparse.Namespace) -> int:
+    """Print who is on the port, and what each query answers."""
+    from .survey import survey
+
+    print(json.dumps(survey(device_of(options)), indent=2, ensure_ascii=False))
+    return 0
+
+
+def record_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the answers are written."""
+    port_arguments(parser)
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--model", default="", help="as its label says, for the file")
+
+
+def record(options: argparse.Namespace) -> int:
+    """Write every answer of the device into a capture file, serial numbers blanked."""
+    from .survey import record as answers
+
+    records = answers(device_of(options), options.model)
+    lines = ",\n ".join(json.dumps(record, ensure_ascii=False) for record in records)
+    options.output.write_text(f"[\n {lines}\n]\n", encoding="utf-8")
+    print(f"{options.output}: {len(records)} answers; look through it before you share it")
+    return 0
+
+
+def emulate_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which device, and what goes wrong with it."""
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--pty", type=Path, metavar="PATH", help="link to make to a terminal")
+    where.add_argument("--tcp", metavar="HOST:PORT", help="listen for port = socket://HOST:PORT")
+    parser.add_argument("--dialect", choices=DIALECTS, default="PI30MAX")
+    parser.add_argument("--baud", type=int, default=2400, help="pace of the line; 0 = none")
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="KIND[:RATE]",
+        help="crc, nak, echo, silent, short or noise, for a part (0 to 1) of the answers",
+    )
+    parser.add_argument("--device", default="inverter", help="its name, for the simulated house")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=os.environ.get("SUNMESH_CONFIG"),
+        metavar="FILE",
+        help="follow the simulated house of this site (default: SUNMESH_CONFIG, else none)",
+    )
+
+
+def emulate(options: argparse.Namespace, stop: threading.Event) -> int:
+    """Be an inverter until the event is set."""
+    from sunmesh import config
+    from sunmesh.emulation import Faults, World, serve_pty, serve_tcp
+
+    from .emulator import Inverter
+
+    inverter = Inverter(options.dialect, World())
+    line: dict[str, Any] = {
+        "baud": options.baud or None,
+        "faults": Faults.parse(options.fault),
+        "stop": stop,
+    }
+    mesh = None
+    if options.config:
+        site = config.load(options.config, NAME)
+        mesh = Mesh(site.broker, site.topics, NAME, instance=f"emulator-{options.device}")
+        inverter.follow(mesh, options.device)
+        mesh.start()
+    try:
+        if options.pty:
+            serve_pty(options.pty, inverter, **line)
+        else:
+            host, _, port = options.tcp.rpartition(":")
+            if not port.isdecimal():
+                raise ConfigError(f"--tcp {options.tcp}: write HOST:PORT")
+            serve_tcp(host, int(port), inverter, **line)
+    finally:
+        if mesh is not None:
+            mesh.stop(1.0)
+    return 0
+
+
+FAMILY = collector.Family(
+    name=NAME,
+    version=__version__,
+    about="Reads Voltronic-built inverters (Axpert, PIP, MKS, King, MAX ...) and publishes them.",
+    pollers=pollers,
+    decode=decode,
+    decode_arguments=decode_arguments,
+    decode_request=decode_request,
+    probe_arguments=port_arguments,
+    probe=probe,
+    record_arguments=record_arguments,
+    record=record,
+    emulate_arguments=emulate_arguments,
+    emulate=emulate,
+)
+
+
+def main() -> None:
+    """The console script."""
+    service.main(lambda: collector.main(FAMILY))
+
+
+if __name__ == "__main__":
+    main()

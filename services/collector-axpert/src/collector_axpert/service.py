@@ -1,0 +1,333 @@
+"""What happens each turn: who is there, status fast, settings slow, and what may be left out."""
+
+import logging
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeGuard
+
+from sunmesh import clock
+from sunmesh.errors import FrameError, IdentityError, RefusedError, TransportError
+from sunmesh.messages import Info, Value
+from sunmesh.poll import Reading
+
+from . import codec, tables
+from .config import AxpertDevice
+from .tables import Values
+from .transport import Link
+
+log = logging.getLogger(__name__)
+
+REFUSALS = 3
+"""A command that was refused so often in a row is not asked again until the next start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """Which command of a dialect asks for what. Only ``probe`` and ``status`` must be answered."""
+
+    name: str
+    probe: str
+    serials: tuple[str, ...]
+    firmware: str
+    model: str
+    choices: tuple[str, ...]
+    status: str
+    more_status: tuple[str, ...]
+    ratings: str
+    flags: str
+    energy: tuple[str, ...]
+    group: str
+
+
+DIALECTS = {
+    "PI30": Dialect(
+        name="PI30",
+        probe="QPI",
+        serials=("QID", "QSID"),
+        firmware="QVFW",
+        model="QMN",
+        choices=("QMCHGCR", "QMUCHGCR"),
+        status="QPIGS",
+        more_status=("QMOD", "QPIWS", "QPIGS2"),
+        ratings="QPIRI",
+        flags="QFLAG",
+        energy=("QET", "QLT"),
+        group="QPGS0",
+    ),
+    "PI18": Dialect(
+        name="PI18",
+        probe="^P005PI",
+        serials=("^P005ID",),
+        firmware="^P006VFW",
+        model="",
+        choices=("^P009MCHGCR", "^P010MUCHGCR"),
+        status="^P005GS",
+        more_status=("^P006MOD", "^P005FWS"),
+        ratings="^P007PIRI",
+        flags="^P007FLAG",
+        energy=("^P005ET",),
+        group="^P007PGS0",
+    ),
+}
+
+NAMEPLATE = frozenset(
+    {
+        "grid_rating_voltage_v",
+        "grid_rating_current_a",
+        "ac_output_rating_voltage_v",
+        "ac_output_rating_frequency_hz",
+        "ac_output_rating_current_a",
+        "ac_output_rating_apparent_power_va",
+        "ac_output_rating_power_w",
+        "battery_rating_voltage_v",
+        "parallel_max_units",
+        "machine_type",
+        "topology",
+        "mppt_strings",
+    }
+)
+"""What QPIRI says of the device itself; the rest of it is settings."""
+
+
+class Axpert:
+    """One inverter as the poll loop sees it; a :class:`sunmesh.poll.Source`.
+
+    Args:
+        config: its settings.
+        link: the wire to it.
+    """
+
+    def __init__(self, config: AxpertDevice, link: Link) -> None:
+        """Nothing is opened yet."""
+        self._config = config
+        self._link = link
+        self._dialect: Dialect | None = None
+        wanted = config.dialect
+        self._probes = deque(DIALECTS.values() if wanted == "auto" else [DIALECTS[wanted]])
+        self._refusals: Counter[str] = Counter()
+        self._damaged: dict[str, FrameError] = {}
+        self._keys: dict[str, tuple[str, ...]] = {}
+        self._ratings: Values = {}
+        self._energy: Values = {}
+        self._changed = False
+
+    # -- the poll loop calls these -----------------------------------------------------------------
+
+    def open(self) -> Info:
+        """Open the port, find the dialect, check who answers.
+
+        Raises:
+            TransportError: nobody; :class:`IdentityError`: another serial number.
+            RefusedError: the device refuses everything, or speaks a dialect that is not read.
+            FrameError: the line is too noisy to tell.
+        """
+        self._link.open()
+        dialect = self._dialect = self._detect()
+        answers = self._ask(dialect.serials)
+        serials = [str(answer["serial"]) for answer in answers.values()]
+        self._check_identity(serials)
+        answers |= self._ask(
+            (dialect.firmware, dialect.model, *dialect.choices, dialect.ratings, *dialect.energy)
+        )
+        facts: Values = {}
+        for answer in answers.values():
+            facts |= answer
+        self._ratings = answers.get(dialect.ratings, self._ratings)
+        self._keep_energy(answers)
+        nameplate = {
+            name: value
+            for name, value in facts.items()
+            if name in NAMEPLATE or name.endswith("_choices_a")
+        }
+        return Info(
+            ts=clock.iso(clock.now()),
+            family="axpert",
+            manufacturer="Voltronic",
+            model=_text(facts.get("model")),
+            serial=serials[0] if serials else None,
+            firmware=_text(facts.get("firmware")),
+            protocol=dialect.name,
+            port=self._config.port,
+            poll_interval_s=self._config.poll_interval_s,
+            nameplate=nameplate,
+        )
+
+    def poll(self) -> Reading:
+        """One status round.
+
+        Raises:
+            FrameError: the status itself was damaged every time.
+            TransportError: no answer; given up at the first time-out.
+            RefusedError: the device refuses even its status.
+        """
+        dialect = self._known_dialect()
+        in_group = self._ratings.get("output_mode") not in (None, "single")
+        group = (dialect.group,) if in_group else ()
+        answers = self._ask((dialect.status, *dialect.more_status, *group))
+        if dialect.status not in answers:
+            raise self._damaged.get(dialect.status) or RefusedError("device answers NAK")
+        values = {
+            name: answers.get(command, {}).get(name)
+            for command, names in self._keys.items()
+            if command in (*dialect.more_status, dialect.status) or command in group
+            for name in names
+            if command not in group or name.startswith("parallel_")
+        }
+        values |= self._energy
+        values.setdefault("pv_total_power_w", _sum(values, ("pv_power_w", "pv2_power_w")))
+        changed = values.get("settings_changed") is True
+        rising, self._changed = changed and not self._changed, changed
+        return Reading(values, suspects(values, self._ratings), settings_changed=rising)
+
+    def settings(self) -> Values | None:
+        """Settings and flags; the energy counters are renewed on the way.
+
+        Raises:
+            FrameError: damaged every time.
+            TransportError: no answer.
+        """
+        dialect = self._known_dialect()
+        answers = self._ask((dialect.ratings, dialect.flags, *dialect.energy))
+        self._keep_energy(answers)
+        if dialect.ratings in self._damaged:
+            raise self._damaged[dialect.ratings]
+        self._ratings = answers.get(dialect.ratings, {})
+        values = self._ratings | answers.get(dialect.flags, {})
+        return {name: value for name, value in values.items() if name not in NAMEPLATE} or None
+
+    def flush(self) -> None:
+        """Throw away what lies in the line."""
+        self._link.flush()
+
+    def close(self) -> None:
+        """Give the port back."""
+        self._link.close()
+
+    # -- parts -------------------------------------------------------------------------------------
+
+    def _detect(self) -> Dialect:
+        """The dialect that answers its probe, the one that answered last first.
+
+        Silence ends the search, so that a silent device costs one time-out a turn; the next turn
+        then begins with the next dialect.
+        """
+        errors: list[FrameError] = []
+        for dialect in list(self._probes):
+            try:
+                said = self._link.ask(dialect.probe)["protocol"]
+            except FrameError as err:
+                errors.append(err)
+                continue
+            except TransportError:
+                self._probes.rotate(-1)
+                raise
+            self._probes.rotate(-len(errors))
+            if said != dialect.name:
+                raise RefusedError(f"the device speaks {said}, which this collector cannot read")
+            if dialect.name == "PI30" and self._is_revo():
+                raise RefusedError("a SOROTEC REVO, whose dialect this collector cannot read")
+            log.debug("%s: %s", self._config.port, dialect.name)
+            return dialect
+        if all(err.kind == "nak" for err in errors):
+            raise RefusedError("device answers NAK")
+        raise errors[-1]
+
+    def _is_revo(self) -> bool:
+        try:
+            return codec.is_revo(self._link.exchange("QALL"))
+        except TransportError:
+            return False  # nobody else needs to answer this
+
+    def _check_identity(self, serials: list[str]) -> None:
+        wanted = self._config.serial
+        if wanted is None or wanted in serials:
+            return
+        for error in self._damaged.values():
+            raise error
+        found = " and ".join(serials) or "none"
+        raise IdentityError(f"serial number {wanted} is configured, the device has {found}")
+
+    def _ask(self, commands: Iterable[str]) -> dict[str, Values]:
+        """The answers to those of ``commands`` that the device knows.
+
+        What stays damaged in spite of the retry is asked for once more after all others: on a line
+        that damages 30 % of its answers that leaves 97 % of them. What is damaged even then
+        stands in ``_damaged``; a refused command in neither.
+
+        Raises:
+            TransportError: no answer. Counts like a refusal, for some firmware is silent where
+                other says NAK.
+        """
+        answers: dict[str, Values] = {}
+        self._damaged = {}
+        pending = [name for name in commands if name and self._refusals[name] < REFUSALS]
+        for _ in range(2):
+            for command in pending:
+                try:
+                    answers[command] = self._link.ask(command, self._warning_tables())
+                    self._refusals[command] = 0
+                    self._keys[command] = tuple(answers[command])
+                    self._damaged.pop(command, None)
+                except FrameError as err:
+                    if err.kind == "nak":
+                        self._refused(command)
+                    else:
+                        self._damaged[command] = err
+                except TransportError:
+                    self._refused(command)
+                    raise
+            pending = list(self._damaged)
+            if not answers:
+                break
+        return answers
+
+    def _refused(self, command: str) -> None:
+        """Remember it; the status is asked for ever."""
+        if self._dialect is None or command != self._dialect.status:
+            self._refusals[command] += 1
+
+    def _warning_tables(self) -> dict[int, str]:
+        """Which table of QPIWS this device uses, by the length of the answer."""
+        if self._config.warning_table != "auto":
+            return dict.fromkeys(range(32, 39), self._config.warning_table)
+        known = dict(tables.WARNINGS_BY_LENGTH)
+        if self._ratings and "max_discharge_current_a" not in self._ratings:
+            known[36] = "KING"
+        elif self._ratings.get("battery_rating_voltage_v") == 24:
+            known[36] = "MAX24"
+        return known
+
+    def _keep_energy(self, answers: dict[str, Values]) -> None:
+        for command in self._known_dialect().energy:
+            self._energy |= answers.get(command, {})
+
+    def _known_dialect(self) -> Dialect:
+        if self._dialect is None:
+            raise TransportError("the device was not opened")
+        return self._dialect
+
+
+def suspects(values: Values, ratings: Values) -> dict[str, str]:
+    """Quality of ``values``: ``suspect`` for what the nameplate makes impossible."""
+    result = {}
+    for name, rating_name, factor in tables.POSSIBLE:
+        value, rating = values.get(name), ratings.get(rating_name)
+        if _is_number(value) and _is_number(rating) and rating and value > factor * rating:
+            result[name] = "suspect"
+    return result
+
+
+def _is_number(value: Value) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _sum(values: Values, names: tuple[str, ...]) -> Value:
+    """Their sum, of those that the device has; None while one of them is unknown."""
+    present = [values[name] for name in names if name in values]
+    numbers = [value for value in present if _is_number(value)]
+    return sum(numbers) if len(numbers) == len(present) else None
+
+
+def _text(value: Value) -> str | None:
+    return value if isinstance(value, str) else None

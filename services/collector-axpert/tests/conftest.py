@@ -1,0 +1,58 @@
+"""A wire without a port: the emulated inverter answers at once, and no time passes in silence."""
+
+import pytest
+from collector_axpert.config import AxpertDevice
+from collector_axpert.emulator import Inverter
+from collector_axpert.service import Axpert
+from collector_axpert.transport import Link
+from sunmesh.emulation import Faults
+from sunmesh.errors import TransportError
+
+
+class Wire:
+    """A :class:`collector_axpert.transport.Port`; whatever is not there never comes."""
+
+    def __init__(self, device, faults=None):
+        self.device = device
+        self.faults = faults or Faults()
+        self.spoil = lambda request, answer: answer
+        self.requests = []
+        self.waiting = b""
+        self.opened = 0
+        self.is_gone = False
+
+    def open(self):
+        if self.is_gone:
+            raise TransportError("the port does not exist")
+        self.opened += 1
+        self.waiting = b""
+
+    def close(self):
+        self.waiting = b""
+
+    def write(self, data):
+        if self.is_gone:
+            raise TransportError("the port is gone")
+        self.requests.append(data[:-3].decode())
+        for frame in self.device.receive(data):
+            answer = self.faults.apply(data, frame, self.device.nak())
+            self.waiting += self.spoil(self.requests[-1], answer)
+
+    def read_some(self, deadline, limit=512):
+        data, self.waiting = self.waiting[:limit], self.waiting[limit:]
+        return data
+
+    def flush_input(self):
+        self.waiting = b""
+
+
+@pytest.fixture
+def wired():
+    """An inverter, the wire to it, and the source that reads it."""
+
+    def make(profile="PI30MAX", faults=None, **settings):
+        wire = Wire(Inverter(profile), faults)
+        source = Axpert(AxpertDevice(port="/nowhere", **settings), Link(wire))
+        return wire, source
+
+    return make

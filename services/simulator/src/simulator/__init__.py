@@ -1,0 +1,1 @@
+"""The simulated house: one deterministic world that every emulator shows a part of."""

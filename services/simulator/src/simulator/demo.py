@@ -1,0 +1,588 @@
+"""``simulator demo``: the whole mesh on one machine, with this house behind it.
+
+Writes a site into a folder of its own, checks what may be in the way, fills the database with
+history once, starts the broker and every service under honcho, and says where the page is as soon
+as it shows a live value. Ctrl-C, SIGTERM or a closed terminal stop all of it.
+"""
+
+import argparse
+import contextlib
+import errno
+import fcntl
+import importlib.util
+import json
+import logging
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from sunmesh import config
+from sunmesh.errors import ConfigError, MessageError
+from sunmesh.messages import Sample, decode
+from sunmesh.mqtt import Mesh, Message
+
+from .config import LATITUDE, LONGITUDE
+
+log = logging.getLogger(__name__)
+
+USERS = ("collector-axpert", "recorder", "simulator", "web")
+"""Users of the demo's broker, one a service."""
+DEVICE = "inverter"
+PATIENCE_S = 45.0
+"""A page that shows nothing live after that long is said to be late."""
+SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
+"""Where brokers are installed, though not on everybody's PATH."""
+
+
+class DemoError(Exception):
+    """Something is in the way of the demo; one line says what, and which option changes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the demo will do.
+
+    Attributes:
+        folder: everything it writes is in there.
+        host: where the portal listens.
+        port: of the portal.
+        broker_port: of the broker, on the loopback.
+        embedded: amqtt instead of Mosquitto.
+        seed: of the house.
+        speed: simulated seconds a second.
+        days: of history.
+    """
+
+    folder: Path
+    host: str
+    port: int
+    broker_port: int
+    embedded: bool
+    seed: int
+    speed: float
+    days: float
+
+    @property
+    def site(self) -> Path:
+        """The configuration that all services read."""
+        return self.folder / "site.toml"
+
+    @property
+    def marker(self) -> Path:
+        """Says which house this folder holds, once its history is in the database."""
+        return self.folder / "history.json"
+
+    @property
+    def log(self) -> Path:
+        """What the services say."""
+        return self.folder / "demo.log"
+
+    @property
+    def address(self) -> str:
+        """The portal, as a browser wants it."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run the demo; returns the exit status."""
+    _interruptible()
+    logging.getLogger("sunmesh").setLevel(logging.ERROR)  # the services say it in the log file
+    try:
+        plan = plan_of(arguments)
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        with _alone(plan.folder):
+            check(plan)
+            if arguments.fresh:
+                forget(plan)
+            write(plan)
+            fill(plan)
+            return run(plan)
+    except DemoError as err:
+        say(str(err), sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        say("stopped")
+        return 130
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """One line for the person in front of the terminal."""
+    print(text, file=stream or sys.stdout, flush=True)  # noqa: T201 - what a demo is for
+
+
+# --- Before -------------------------------------------------------------------------------------
+
+
+def plan_of(arguments: argparse.Namespace) -> Plan:
+    """The plan that the options and this machine give.
+
+    Raises:
+        DemoError: an option makes no sense here.
+    """
+    for name in ("port", "broker_port"):
+        if not 0 < getattr(arguments, name) < 65536:
+            raise DemoError(f"--{name.replace('_', '-')} must be 1 to 65535")
+    if arguments.days <= 0.0 or arguments.speed <= 0.0:
+        raise DemoError("--days and --speed must be above 0")
+    return Plan(
+        folder=arguments.dir.resolve(),
+        host=arguments.host,
+        port=arguments.port,
+        broker_port=arguments.broker_port,
+        embedded=_is_embedded(arguments.broker),
+        seed=arguments.seed,
+        speed=arguments.speed,
+        days=arguments.days,
+    )
+
+
+def _is_embedded(wish: str) -> bool:
+    mosquitto = program("mosquitto") and program("mosquitto_passwd")
+    if wish == "mosquitto" and not mosquitto:
+        raise DemoError(
+            "mosquitto is not installed (Debian: apt-get install mosquitto); "
+            "--broker embedded does without"
+        )
+    if wish == "mosquitto" or (wish == "auto" and mosquitto):
+        return False
+    if importlib.util.find_spec("amqtt") is None:
+        raise DemoError("neither mosquitto nor amqtt is installed; make install brings amqtt")
+    return True
+
+
+def program(name: str) -> str | None:
+    """Where a program of this environment, or of the system, is; None = nowhere."""
+    folders = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+    return shutil.which(name, path=os.pathsep.join([*folders, *SYSTEM_FOLDERS]))
+
+
+def check(plan: Plan) -> None:
+    """See that nothing is in the way.
+
+    Raises:
+        DemoError: a service is not installed, a port is in use, the folder holds another house.
+    """
+    for name in ("collector-axpert", "recorder", "web", "simulator"):
+        if program(name) is None:
+            raise DemoError(f"{name} is not installed here; make install brings it")
+    if importlib.util.find_spec("honcho") is None:
+        raise DemoError("honcho is not installed here; make install brings it")
+    for host, port, option in (
+        (plan.host, plan.port, "--port"),
+        ("127.0.0.1", plan.broker_port, "--broker-port"),
+    ):
+        reason = in_the_way(host, port)
+        if reason:
+            raise DemoError(
+                f"port {port} on {host} {reason}; choose another with {option} "
+                f'(make demo DEMO="{option} {port + 1}")'
+            )
+
+
+def in_the_way(host: str, port: int) -> str:
+    """Why nothing can listen there; empty when it can."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as err:
+        return f"cannot be used ({err.strerror or err})"
+    with socket.socket(family, kind) as probe:
+        # As the servers do: a port that is only waiting for its last packets is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+            probe.listen(1)
+        except OSError as err:
+            if err.errno == errno.EADDRINUSE:
+                return "is in use"
+            return f"cannot be used ({err.strerror})"
+    return ""
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder; two demos in one would share a database and a terminal.
+
+    Raises:
+        DemoError: another demo holds it.
+    """
+    with (folder / "lock").open("a+", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            raise DemoError(
+                f"a demo (process {lock.read().strip() or 'unknown'}) runs in {folder}; "
+                "stop it, or choose another folder with --dir"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        os.set_inheritable(lock.fileno(), False)
+        yield
+
+
+def forget(plan: Plan) -> None:
+    """Remove what earlier runs left in the folder, and nothing else."""
+    for pattern in ("sunmesh.db*", "house.json*", "history.json", "demo.log", "*.pty"):
+        for path in plan.folder.glob(pattern):
+            path.unlink()
+    for name in ("broker", "secrets"):
+        shutil.rmtree(plan.folder / name, ignore_errors=True)
+
+
+# --- What is written ----------------------------------------------------------------------------
+
+
+def write(plan: Plan) -> None:
+    """Write the site, passwords and the broker's configuration into the folder."""
+    folder = plan.folder
+    (folder / "secrets").mkdir(mode=0o700, exist_ok=True)
+    (folder / "broker").mkdir(mode=0o700, exist_ok=True)
+    passwords = {}
+    for user in USERS:
+        path = folder / "secrets" / user
+        if not path.exists():
+            _write_private(path, secrets.token_urlsafe(24) + "\n")
+        passwords[user] = path.read_text(encoding="ascii").strip()
+    plan.site.write_text(site_toml(plan), encoding="utf-8")
+    if plan.embedded:
+        _write_private(folder / "broker" / "passwords", _argon2(passwords))
+        conf = folder / "broker" / "amqtt.yaml"
+        conf.write_text(json.dumps(amqtt_config(plan), indent=1) + "\n", encoding="utf-8")
+        return
+    hashes = folder / "broker" / "passwords"
+    hashes.unlink(missing_ok=True)
+    _write_private(hashes, "".join(f"{user}:{word}\n" for user, word in passwords.items()))
+    # Hashed in the file: a password on a command line can be seen by every process.
+    subprocess.run([str(program("mosquitto_passwd")), "-U", str(hashes)], check=True)
+    hashes.chmod(0o600)
+    (folder / "broker" / "mosquitto.conf").write_text(mosquitto_conf(plan), encoding="utf-8")
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, from its first byte on."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with open(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
+        file.write(text)
+
+
+def _argon2(passwords: dict[str, str]) -> str:
+    """Lines ``user:hash`` for amqtt. The words are random: a cheap hash is as good, and quick."""
+    from pwdlib.hashers.argon2 import Argon2Hasher
+
+    hasher = Argon2Hasher(time_cost=1, memory_cost=1024, parallelism=1)
+    return "".join(f"{user}:{hasher.hash(word)}\n" for user, word in passwords.items())
+
+
+def site_toml(plan: Plan) -> str:
+    """The demo's ``site.toml``."""
+    protocol = "3.1.1" if plan.embedded else "5"
+    return f"""# Written by `simulator demo` at each start; site.example.toml is the one to copy.
+[site]
+name = "home"
+time_zone = "Europe/Rome"
+latitude = {LATITUDE}
+longitude = {LONGITUDE}
+
+[broker]
+host = "127.0.0.1"
+port = {plan.broker_port}
+protocol = "{protocol}"
+password_file = "secrets/{{service}}"
+
+[database]
+url = {json.dumps(f"sqlite:///{plan.folder / 'sunmesh.db'}")}
+
+[web]
+host = {json.dumps(plan.host)}
+port = {plan.port}
+
+[simulator]
+seed = {plan.seed}
+state_file = "house.json"
+
+[devices.{DEVICE}]
+family = "axpert"
+port = {json.dumps(str(plan.folder / f"{DEVICE}.pty"))}
+transport = "serial"
+dialect = "PI30"
+poll_interval_s = 2.0
+"""
+
+
+def mosquitto_conf(plan: Plan) -> str:
+    """A broker on the loopback that lets nobody in without a password."""
+    user = "user root\n" if os.geteuid() == 0 else ""
+    broker = plan.folder / "broker"
+    return (
+        f"listener {plan.broker_port} 127.0.0.1\n{user}"
+        f"allow_anonymous false\npassword_file {broker / 'passwords'}\n"
+        f"persistence true\npersistence_location {broker}/\nautosave_interval 300\n"
+        "max_queued_messages 100000\nmax_inflight_messages 1000\nmax_packet_size 2000000\n"
+        "log_type error\nlog_type warning\nlog_type notice\n"
+    )
+
+
+def amqtt_config(plan: Plan) -> dict[str, Any]:
+    """The same for amqtt."""
+    return {
+        "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{plan.broker_port}"}},
+        "plugins": {
+            "amqtt.plugins.authentication.FileAuthPlugin": {
+                "password_file": str(plan.folder / "broker" / "passwords")
+            }
+        },
+    }
+
+
+# --- History ------------------------------------------------------------------------------------
+
+
+def fill(plan: Plan) -> None:
+    """Write history into the database, once a folder.
+
+    Raises:
+        DemoError: it could not be written, or the folder holds another house.
+    """
+    if plan.marker.exists():
+        told = json.loads(plan.marker.read_text(encoding="utf-8"))
+        if told.get("seed") != plan.seed:
+            raise DemoError(
+                f"{plan.folder} holds the house of seed {told.get('seed')}; "
+                "--fresh begins anew, --dir keeps both"
+            )
+        say(f"the house of {plan.folder} goes on (--fresh begins anew)")
+        return
+    began = time.monotonic()
+    site = ["--config", str(plan.site)]
+    end = time.strftime("%Y-%m-%dT%H:%M:00Z", time.gmtime())
+    past = [str(program("simulator")), "history", *site]
+    past += ["--days", str(plan.days), "--end", end]
+    store = [str(program("recorder")), "ingest", "-", *site]
+    with plan.log.open("a", encoding="utf-8") as said:
+        _call([str(program("recorder")), "migrate", *site], said)
+        teller = subprocess.Popen(past, stdout=subprocess.PIPE, env=_environment())
+        writer = subprocess.Popen(store, stdin=teller.stdout, stderr=said, env=_environment())
+        if teller.stdout is not None:
+            teller.stdout.close()  # so that the teller hears when the writer has gone
+        try:
+            statuses = [writer.wait(), teller.wait()]
+        finally:
+            for process in (teller, writer):
+                if process.poll() is None:
+                    process.terminate()
+                    process.wait()
+    if any(statuses):
+        raise DemoError(f"history could not be written; {plan.log} says why\n{_tail(plan.log)}")
+    plan.marker.write_text(
+        json.dumps({"seed": plan.seed, "days": plan.days, "end": end}) + "\n", encoding="utf-8"
+    )
+    say(f"{plan.days:g} days of history are in the database ({time.monotonic() - began:.0f} s)")
+
+
+def _call(command: list[str], said: TextIO) -> None:
+    status = subprocess.run(
+        command, stdout=said, stderr=said, env=_environment(), check=False
+    ).returncode
+    if status:
+        raise DemoError(f"{shlex.join(command)} ended with status {status}\n{_tail(said.name)}")
+
+
+def _tail(path: str | Path, lines: int = 8) -> str:
+    with Path(path).open(encoding="utf-8", errors="replace") as file:
+        return "".join(deque(file, lines)).rstrip()
+
+
+def _environment() -> dict[str, str]:
+    """This environment without what would win over the demo's own site."""
+    mine = {k: v for k, v in os.environ.items() if not k.startswith("SUNMESH_")}
+    return mine | {"PYTHONUNBUFFERED": "1"}
+
+
+# --- Live ---------------------------------------------------------------------------------------
+
+
+def commands(plan: Plan) -> dict[str, list[str]]:
+    """What runs, by name."""
+    site = ["--config", str(plan.site)]
+    pty = str(plan.folder / f"{DEVICE}.pty")
+    broker = plan.folder / "broker"
+    collector = str(program("collector-axpert"))
+    if plan.embedded:
+        brokers = [str(program("amqtt")), "-c", str(broker / "amqtt.yaml")]
+    else:
+        brokers = [str(program("mosquitto")), "-c", str(broker / "mosquitto.conf")]
+    return {
+        "broker": brokers,
+        "simulator": [str(program("simulator")), "run", *site, "--speed", str(plan.speed)],
+        DEVICE: [
+            *[collector, "emulate", "--pty", pty, "--dialect", "PI30MAX"],
+            *["--device", DEVICE, *site],
+        ],
+        "collector-axpert": [collector, "run", *site],
+        "recorder": [str(program("recorder")), "run", *site],
+        "web": [str(program("web")), "run", *site],
+    }
+
+
+def run(plan: Plan) -> int:
+    """Start everything and stay until it is stopped; returns the exit status."""
+    from honcho.manager import Manager
+
+    with plan.log.open("a", encoding="utf-8") as said:
+        watcher = Watcher(plan)
+        printer = _Log(said, watcher.start)
+        manager = Manager(printer)
+        for name, command in commands(plan).items():
+            line = f"exec {shlex.join(command)}"
+            if name == "collector-axpert":  # no line about a port that is there in a moment
+                pty = shlex.quote(str(plan.folder / f"{DEVICE}.pty"))
+                line = f"until [ -e {pty} ]; do sleep 0.1; done; {line}"
+            manager.add_process(name, line, env=_environment())
+            printer.expect(name)
+        say(
+            f"starting {len(printer.expected)} processes "
+            f"({'amqtt' if plan.embedded else 'Mosquitto'} on port {plan.broker_port})"
+        )
+        signal.signal(signal.SIGHUP, lambda *_: manager.terminate())
+        try:
+            manager.loop()
+        finally:
+            watcher.stop()
+            manager.terminate()
+    if printer.died:
+        last = "\n".join(printer.last[printer.died])
+        say(f"{printer.died} ended, so the demo stopped; {plan.log} has more:\n{last}", sys.stderr)
+        return 1
+    say("stopped")
+    return 0
+
+
+@dataclass(slots=True)
+class _Log:
+    """honcho's printer: everything into the log file, and the first death remembered."""
+
+    output: TextIO
+    when_all_run: Callable[[], None]
+    width: int = 0
+    expected: set[str] = field(default_factory=set)
+    last: dict[str, deque[str]] = field(default_factory=dict)
+    died: str = ""
+    _running: set[str] = field(default_factory=set)
+    _stopping: bool = False
+
+    def expect(self, name: str) -> None:
+        """``name`` will run."""
+        self.expected.add(name)
+        self.last[name] = deque(maxlen=8)
+
+    def write(self, message: Any) -> None:  # noqa: ANN401 - honcho has no types
+        """Take one of honcho's messages: a line of a process, or of honcho itself."""
+        data = message.data
+        text = data.decode("utf-8", "replace") if isinstance(data, bytes) else str(data)
+        for line in text.splitlines():
+            stamp = f"{message.time:%H:%M:%S}"
+            self.output.write(f"{stamp} {message.name:<{self.width}} | {line}\n")
+            if message.name in self.last:
+                self.last[message.name].append(line)
+            else:
+                self._hear(line)
+        self.output.flush()
+
+    def _hear(self, line: str) -> None:
+        """Honcho's own lines: ``web started (pid=1)``, ``web stopped (rc=1)``, ``… received``."""
+        name, _, rest = line.partition(" ")
+        if rest.startswith("started"):
+            self._running.add(name)
+            if self._running == self.expected:
+                self.when_all_run()
+        elif rest.startswith("stopped") and not self._stopping:
+            self._stopping, self.died = True, name
+        elif rest.startswith("received") or name == "sending":
+            self._stopping = True
+
+
+class Watcher:
+    """Waits in the background for a live value and the page, and says where the page is."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Nothing runs before :meth:`start`."""
+        self._plan = plan
+        self._stop = threading.Event()
+        self._live = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
+
+    def start(self) -> None:
+        """Begin to wait."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Wait no longer."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(2.0)
+
+    def _watch(self) -> None:
+        plan = self._plan
+        try:
+            site = config.load(plan.site, "web")
+        except ConfigError:
+            log.exception("the demo's own site")
+            return
+        mesh = Mesh(site.broker, site.topics, "web", instance="demo")
+        mesh.subscribe(site.topics.telemetry(DEVICE), self._hear)
+        mesh.start()
+        began = time.monotonic()
+        late = False
+        try:
+            while not self._stop.wait(0.2):
+                if self._live.is_set() and page_answers(plan.address):
+                    say(f"\n  The house is at {plan.address}  (Ctrl-C stops it)\n")
+                    return
+                if not late and time.monotonic() - began > PATIENCE_S:
+                    late = True
+                    what = "page" if self._live.is_set() else "inverter"
+                    say(f"the {what} does not answer yet; {plan.log} may say why", sys.stderr)
+        finally:
+            mesh.stop(0.2)
+
+    def _hear(self, message: Message) -> None:
+        with contextlib.suppress(MessageError):
+            sample = decode(Sample, message.payload)
+            fresh = abs(time.time() - sample.ms / 1000.0) < 30.0
+            if fresh and sample.values.get("battery_voltage_v") is not None:
+                self._live.set()
+
+
+def page_answers(address: str) -> bool:
+    """Whether the portal's first page comes."""
+    try:
+        with urllib.request.urlopen(address, timeout=2.0) as answer:  # noqa: S310 - http://, ours
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError, ValueError):
+        return False
+
+
+def _interruptible() -> None:
+    """SIGTERM and SIGHUP end the preparations as Ctrl-C does; honcho takes over later."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)

@@ -4,11 +4,13 @@ BIN      := .venv/bin
 MEMBERS  := $(patsubst %/pyproject.toml,%,$(wildcard libs/*/pyproject.toml services/*/pyproject.toml))
 SERVICES := $(filter services/%,$(MEMBERS))
 PROJECTS := $(addsuffix /pyproject.toml,$(MEMBERS))
+PEERS    := $(wildcard tests/peers/requirements.lock)
+FAMILY   ?= axpert
 PIP      := -m pip --disable-pip-version-check --quiet install
 LOCK     := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
             --no-header --no-annotate $(addprefix --no-emit-package ,$(notdir $(MEMBERS)))
 
-.PHONY: help install demo test check bench lock capture peers
+.PHONY: help install demo test check bench capture peers lock
 
 help:
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1	/' | expand -t 10
@@ -48,8 +50,21 @@ check: ## format, lint, types, tests
 bench: install ## the numbers, as JSON, each beside its floor
 	@$(BIN)/python -m bench $(BENCH)
 
+capture: install ## record a device's answers for the tests: FAMILY=axpert PORT=/dev/serial/by-id/... OUTPUT=file
+	@[ -n "$(PORT)" ] && [ -n "$(OUTPUT)" ] || { echo "make capture FAMILY=$(FAMILY) PORT=... OUTPUT=..."; exit 2; }
+	@$(BIN)/collector-$(FAMILY) record --port $(PORT) --output $(OUTPUT)
+
+peers: $(PEERS:%.lock=.venv-peers/.locked) ## the published clients that tests compare with, in a .venv of their own
+
+.venv-peers/.locked: $(PEERS) .venv/.made
+	@echo "installing what $(PEERS) names ..."
+	@.venv/bin/python -m venv .venv-peers
+	@.venv-peers/bin/python $(PIP) --require-hashes -r $(PEERS)
+	@touch $@
+
 lock: ## renew the locks (UPGRADE="-P flask" moves one pin, UPGRADE=-U all)
 	$(LOCK) $(UPGRADE) --all-extras --group pyproject.toml:dev -o requirements.lock $(PROJECTS) >/dev/null
 	$(LOCK) -c requirements.lock --group pyproject.toml:build -o build.lock >/dev/null
 	for s in $(SERVICES); do $(LOCK) -c requirements.lock -o $$s/requirements.lock $$s/pyproject.toml >/dev/null || exit 1; done
-	! grep -n '://' requirements.lock build.lock $(addsuffix /requirements.lock,$(SERVICES))
+	[ ! -e tests/peers/requirements.in ] || $(LOCK) tests/peers/requirements.in -o tests/peers/requirements.lock >/dev/null
+	! grep -n '://' requirements.lock build.lock $(wildcard */*/requirements.lock)

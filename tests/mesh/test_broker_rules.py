@@ -31,22 +31,24 @@ SAMPLE = {
     "ack": TOPICS.alarm_ack("inverter", "overload"),
     "decision": TOPICS.decision("storm"),
     "world": TOPICS.sim("world"),
+    "emulator": TOPICS.sim("inverter/settings"),
 }
 OWN = {"own status", "own health"}
 DEVICE = {"telemetry", "info", "settings", "device status", "result", "alarm"}
+SIMULATED = {"world", "emulator"}
 WRITES = {
-    "collector-axpert": DEVICE,
+    "collector-axpert": DEVICE | {"emulator"},
     "recorder": set(),
     "web": {"command", "ack"},
-    "simulator": {"world"},
+    "simulator": SIMULATED,
     "home-assistant": {"command"},
     "healthcheck": set(),
 }
 READS = {
-    "collector-axpert": {"command", "world"},
-    "recorder": set(SAMPLE) - {"world"} | OWN,
-    "web": set(SAMPLE) - {"command", "world"} | OWN,
-    "simulator": {"world"},
+    "collector-axpert": SIMULATED | {"command"},
+    "recorder": set(SAMPLE) - SIMULATED | OWN,
+    "web": set(SAMPLE) - SIMULATED - {"command"} | OWN,
+    "simulator": SIMULATED,
     "home-assistant": DEVICE | {"ack"} | OWN,
     "healthcheck": set(),
 }

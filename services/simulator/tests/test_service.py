@@ -12,6 +12,8 @@ from simulator.faults import Calendar, Fault
 from simulator.service import Simulator
 from simulator.world import World
 from sunmesh import clock
+from sunmesh.config import BrokerSection
+from sunmesh.mqtt import Mesh
 
 START = datetime(2026, 11, 21, 11, tzinfo=UTC).timestamp()
 
@@ -30,6 +32,7 @@ def test_the_world_is_published_and_kept(mesh, topics, heard, eventually, tmp_pa
     path = tmp_path / "state" / "house.json"
     simulator = Simulator(World(House(), START), house, speed=60.0, state_file=path)
     stop = threading.Event()
+    assert house.wait_connected(5)
     thread = threading.Thread(target=simulator.run, args=(stop,))
     thread.start()
     eventually(lambda: len(heard) >= 3, why="three worlds")
@@ -82,6 +85,14 @@ def test_faults_are_logged_once_when_they_begin_and_end(mesh, caplog):
         simulator.turn(1.0)
     assert caplog.text.count("fault begins: inverter_silent") == 1
     assert caplog.text.count("fault is over: inverter_silent") == 1
+
+
+def test_nothing_piles_up_while_the_broker_is_away(free_port, topics):
+    nobody = Mesh(BrokerSection(port=free_port), topics, "simulator")
+    simulator = Simulator(World(House(), START), nobody)
+    for _ in range(50):
+        simulator.turn(1.0)
+    assert nobody.counters["dropped"] == 50
 
 
 def test_a_long_pause_is_stepped_through(mesh):

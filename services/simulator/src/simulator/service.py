@@ -82,7 +82,8 @@ class Simulator:
             if not self.world.values:
                 return
             snapshot = self.world.snapshot()
-        self._mesh.publish(self._topic, json.dumps(snapshot).encode(), retain=True)
+        # QoS 0: while the broker is away, old seconds are of no use to anybody.
+        self._mesh.publish(self._topic, json.dumps(snapshot).encode(), retain=True, qos=0)
         self.published += 1
         self._tell_faults(snapshot["faults"])
 

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import threading
 import time
 
@@ -124,3 +126,24 @@ def test_threads_end_with_the_client(mesh):
     client = mesh("short")
     client.stop()
     assert threading.active_count() <= before + 1
+
+
+def test_a_read_that_finds_nothing_does_not_kill_the_network_thread():
+    """In a process of its own: this one has loaded ``ssl`` long ago."""
+    program = """
+import socket, sys
+from sunmesh.config import BrokerSection
+from sunmesh.mqtt import Mesh
+from sunmesh.topics import Topics
+assert "ssl" not in sys.modules
+client = Mesh(BrokerSection(), Topics("home"), "quiet")._client
+near, far = socket.socketpair()
+near.setblocking(False)
+client._sock = near
+try:
+    client._sock_recv(1)
+except BlockingIOError:
+    print("nothing yet")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "nothing yet\n", done.stderr

@@ -11,20 +11,23 @@ import tomllib
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
-from urllib.parse import quote
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
 from .errors import ConfigError
 from .topics import NAME, RESERVED, Topics
 
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
 FAMILIES = ("axpert", "bms", "meter", "pl80", "pvs6", "temperature")
 """Device families that a collector exists for."""
 
 SECTIONS = ("recorder", "web", "simulator")
 """Tables of ``site.toml`` that belong to one service each."""
+
+ZONES = Path("/usr/share/zoneinfo")
 
 T = TypeVar("T")
 
@@ -41,20 +44,20 @@ class SiteSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Check what a type cannot say."""
         if not NAME.fullmatch(self.name):
             raise ValueError("name must be 1 to 32 of a-z, 0-9 and -")
-        try:
-            ZoneInfo(self.time_zone)
-        except (ZoneInfoNotFoundError, ValueError, OSError) as err:
+        if not _is_zone(self.time_zone):
             raise ValueError(
                 f"time_zone must be a name such as Europe/Rome, got {self.time_zone!r}"
-            ) from err
+            )
         if self.latitude is not None and not -90 <= self.latitude <= 90:
             raise ValueError(f"latitude must be -90 to 90, got {self.latitude}")
         if self.longitude is not None and not -180 <= self.longitude <= 180:
             raise ValueError(f"longitude must be -180 to 180, got {self.longitude}")
 
     @property
-    def zone(self) -> ZoneInfo:
+    def zone(self) -> "ZoneInfo":
         """The site's time zone, for the edge where people look at times."""
+        from zoneinfo import ZoneInfo  # collectors write UTC and never need it
+
         return ZoneInfo(self.time_zone)
 
 
@@ -95,6 +98,8 @@ class DatabaseSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.password is None or "@" not in self.url:
             return self.url
         scheme, rest = self.url.split("://", 1)
+        from urllib.parse import quote
+
         user, host = rest.rsplit("@", 1)
         return f"{scheme}://{user.split(':', 1)[0]}:{quote(self.password, safe='')}@{host}"
 
@@ -161,6 +166,17 @@ class Site:
             for name, table in self.devices.items()
             if table["family"] == family
         }
+
+
+def _is_zone(name: str) -> bool:
+    """Whether the tz database has ``name``; without zoneinfo where the system keeps its files."""
+    if not re.fullmatch(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*", name):
+        return False
+    if ZONES.is_dir():
+        return (ZONES / name).is_file()
+    from zoneinfo import available_timezones
+
+    return name in available_timezones()
 
 
 def default_path() -> Path:

@@ -16,14 +16,34 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
-
 from .config import BrokerSection
+from .lean import without
 from .topics import Topics
+
+# For web sockets, proxies and TLS, none of which the mesh uses on its own host: 3 MiB a process.
+with without("urllib.request", "hashlib", ssl=("SSLWantReadError", "SSLWantWriteError")):
+    import paho.mqtt.client as paho
+    from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
+
+
+class _NoTls:
+    """What paho asks of ``ssl`` without TLS: each read that finds nothing names these two.
+
+    With None in its place the ``except`` itself fails, which kills the network thread.
+    """
+
+    class SSLWantReadError(OSError):
+        """Never raised."""
+
+    class SSLWantWriteError(OSError):
+        """Never raised."""
+
+
+if vars(paho)["ssl"] is None:
+    vars(paho)["ssl"] = _NoTls
 
 log = logging.getLogger(__name__)
 

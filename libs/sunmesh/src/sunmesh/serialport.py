@@ -10,7 +10,6 @@ import fcntl
 import os
 import re
 import select
-import tempfile
 import termios
 import time
 from pathlib import Path
@@ -259,4 +258,4 @@ def foreign_holder(path: str) -> str:
 def _lock_folder() -> Path:
     """Where lock files live: /run/lock where it may be written, else the temporary folder."""
     folder = Path("/run/lock")
-    return folder if os.access(folder, os.W_OK) else Path(tempfile.gettempdir())
+    return folder if os.access(folder, os.W_OK) else Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108 - where tempfile looks, too

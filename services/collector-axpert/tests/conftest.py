@@ -1,11 +1,13 @@
 """A wire without a port: the emulated inverter answers at once, and no time passes in silence."""
 
+import threading
+
 import pytest
 from collector_axpert.config import AxpertDevice
 from collector_axpert.emulator import Inverter
 from collector_axpert.service import Axpert
 from collector_axpert.transport import Link
-from sunmesh.emulation import Faults
+from sunmesh.emulation import Faults, serve_pty
 from sunmesh.errors import TransportError
 
 
@@ -56,3 +58,32 @@ def wired():
         return wire, source
 
     return make
+
+
+@pytest.fixture
+def inverter(tmp_path):
+    """Starts emulated inverters behind terminals; the path of each. ``stop(path)`` ends one."""
+    running = {}
+
+    def start(profile="PI30MAX", *, device=None, faults=None, name=None):
+        path = tmp_path / (name or f"inverter{len(running)}")
+        stop, ready = threading.Event(), threading.Event()
+        thread = threading.Thread(
+            target=serve_pty,
+            args=(path, device or Inverter(profile)),
+            kwargs={"faults": faults, "stop": stop, "ready": ready},
+        )
+        thread.start()
+        assert ready.wait(5)
+        running[path] = (stop, thread)
+        return path
+
+    def end(path):
+        stop, thread = running.pop(path)
+        stop.set()
+        thread.join(5)
+
+    start.stop = end
+    yield start
+    for path in list(running):
+        end(path)

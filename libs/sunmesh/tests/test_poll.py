@@ -5,7 +5,7 @@ import time
 import pytest
 from sunmesh.errors import FrameError, IdentityError, RefusedError, Sleeping, TransportError
 from sunmesh.messages import Info
-from sunmesh.poll import Poller, Reading, withdrawn
+from sunmesh.poll import Condition, Poller, Reading, withdrawn
 
 GOOD = Reading({"battery_voltage_v": 53.2, "pv_energy_total_kwh": 12.5, "device_mode": "battery"})
 
@@ -171,6 +171,17 @@ def test_a_device_long_lost_raises_an_alarm_and_clears_it(watch, eventually):
     assert (raised["state"], cleared["state"]) == ("raised", "cleared")
     assert raised["id"] == cleared["id"]
     assert "gone" in raised["text"]
+
+
+def test_what_a_reading_warns_of_is_raised_once_and_cleared_when_it_is_gone(watch, eventually):
+    late = Condition("warning", "The clock is wrong", "It is 20 min behind.", -1200)
+    warned = Reading(GOOD.values, alarms={"device_clock": late})
+    heard, _ = watch(Script(GOOD, warned, warned, TransportError("gone"), warned, GOOD))
+    eventually(lambda: len([1 for topic, _ in heard if topic == "alarms/x/device_clock"]) == 2)
+    raised, cleared = [p for t, p in heard if t == "alarms/x/device_clock"]
+    assert (raised["state"], raised["value"], cleared["state"]) == ("raised", -1200, "cleared")
+    assert raised["id"] == cleared["id"]
+    assert len(samples(heard)) >= 4
 
 
 def test_a_bug_in_a_collector_does_not_end_its_loop(watch, eventually):

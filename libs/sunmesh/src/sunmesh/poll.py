@@ -15,7 +15,7 @@ from typing import Protocol
 
 from . import clock
 from .errors import FrameError, IdentityError, RefusedError, Sleeping, TransportError
-from .messages import Alarm, DeviceState, Info, Sample, Settings, Status, Value, encode
+from .messages import Alarm, DeviceState, Info, Sample, Settings, Severity, Status, Value, encode
 from .mqtt import Mesh
 
 log = logging.getLogger(__name__)
@@ -26,8 +26,27 @@ OFFLINE_AFTER = 3
 ALARM_AFTER_S = 120.0
 """A device that stays away for that long raises ``device_lost``."""
 
+LOST = "device_lost"
+
 BACK_OFF_LIMIT_S = 60.0
 """The longest pause between two attempts at a lost device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something about a device that its owner should know, for as long as it holds.
+
+    Attributes:
+        severity: ``info``, ``warning`` or ``critical``.
+        title: in a few words.
+        text: in a sentence, with what to do.
+        value: the number behind it, if there is one.
+    """
+
+    severity: Severity
+    title: str
+    text: str
+    value: Value = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +58,14 @@ class Reading:
         quality: exceptions only: ``suspect`` or ``stale``.
         ts: the device's own time where that is trustworthy; None = now.
         settings_changed: the device says that somebody changed a setting: they are read at once.
+        alarms: conditions that hold now, by code; each is raised once, and cleared when it is gone.
     """
 
     values: dict[str, Value]
     quality: dict[str, str] = field(default_factory=dict)
     ts: datetime | None = None
     settings_changed: bool = False
+    alarms: dict[str, Condition] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -125,7 +146,7 @@ class Poller:
         self._open = False
         self._failures = 0
         self._lost_at: float | None = None
-        self._alarm: Alarm | None = None
+        self._alarms: dict[str, Alarm] = {}
         self._seq = 0
         self._last_values: dict[str, Value] = {}
         self._settings_due = 0.0
@@ -192,6 +213,10 @@ class Poller:
         self._last_values = reading.values
         self.last_success = ts
         self._publish_sample(ts, reading.values, reading.quality)
+        for code, condition in reading.alarms.items():
+            self._raise_alarm(code, condition)
+        for code in self._alarms.keys() - reading.alarms.keys():
+            self._clear_alarm(code, f"{self.device}: it is over")
 
     def _failed(self, reason: str) -> None:
         """The ladder: flush, reopen, offline, alarm."""
@@ -214,7 +239,9 @@ class Poller:
         if state in ("offline", "identity_mismatch", "refusing"):
             self._lost_at = self._lost_at or time.monotonic()
             if time.monotonic() - self._lost_at >= self._alarm_after_s:
-                self._raise_alarm()
+                text = f"{self.device} has been {state} since {self._since}: {reason}"
+                lost = Condition("warning", f"{self.device} cannot be read", text)
+                self._raise_alarm(LOST, lost)
         else:
             self._lost_at = None
 
@@ -266,38 +293,39 @@ class Poller:
         self._mesh.publish(self._mesh.topics.status(self.device), message, retain=True)
         if state == "online":
             self._lost_at = None
-            self._clear_alarm()
+            self._clear_alarm(LOST, f"{self.device} answers again")
 
-    def _raise_alarm(self) -> None:
-        if self._alarm is not None:
+    def _raise_alarm(self, code: str, condition: Condition) -> None:
+        if code in self._alarms:
             return
         now = clock.iso(clock.now())
-        self._alarm = Alarm(
-            id=f"{self.device}-device_lost-{now}",
+        alarm = self._alarms[code] = Alarm(
+            id=f"{self.device}-{code}-{now}",
             state="raised",
-            severity="warning",
-            title=f"{self.device} cannot be read",
-            text=f"{self.device} has been {self._state} since {self._since}: {self._reason}",
+            severity=condition.severity,
+            title=condition.title,
+            text=condition.text,
             ts=now,
+            value=condition.value,
         )
-        self._publish_alarm(self._alarm)
+        self._publish_alarm(code, alarm)
 
-    def _clear_alarm(self) -> None:
-        if self._alarm is None:
+    def _clear_alarm(self, code: str, text: str) -> None:
+        raised = self._alarms.pop(code, None)
+        if raised is None:
             return
         cleared = Alarm(
-            id=self._alarm.id,
+            id=raised.id,
             state="cleared",
-            severity=self._alarm.severity,
-            title=self._alarm.title,
-            text=f"{self.device} answers again",
+            severity=raised.severity,
+            title=raised.title,
+            text=text,
             ts=clock.iso(clock.now()),
         )
-        self._alarm = None
-        self._publish_alarm(cleared)
+        self._publish_alarm(code, cleared)
 
-    def _publish_alarm(self, alarm: Alarm) -> None:
-        topic = self._mesh.topics.alarm(self.device, "device_lost")
+    def _publish_alarm(self, code: str, alarm: Alarm) -> None:
+        topic = self._mesh.topics.alarm(self.device, code)
         self._mesh.publish(topic, encode(alarm), retain=True)
 
 

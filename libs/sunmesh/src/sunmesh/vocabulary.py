@@ -53,6 +53,8 @@ UNITS = {
     "_ah": "Ah",
     "_va": "VA",
     "_var": "var",
+    "_kvarh": "kvarh",
+    "_deg": "°",
     "_hz": "Hz",
     "_percent": "%",
     "_w_m2": "W/m²",
@@ -206,7 +208,16 @@ SECTIONS: dict[str, list[Quantity]] = {
                 ("grid_current_a", "current of the grid"),
                 ("grid_apparent_power_va", "apparent power"),
                 ("grid_reactive_power_var", "reactive power"),
-                ("grid_power_factor", "power factor"),
+                ("grid_power_factor", "power factor; negative on export, on most meters"),
+                ("grid_phase_angle_deg", "angle between voltage and current, 0 to 360"),
+                ("grid_total_demand_w", "mean power, import plus export, of the demand interval"),
+                ("grid_total_demand_max_w", "its highest since the meter's reset"),
+                ("grid_import_demand_w", "mean power taken from the grid in the demand interval"),
+                ("grid_import_demand_max_w", "its highest since the meter's reset"),
+                ("grid_export_demand_w", "mean power given to the grid in the demand interval"),
+                ("grid_export_demand_max_w", "its highest since the meter's reset"),
+                ("grid_current_demand_a", "mean current of the demand interval"),
+                ("grid_current_demand_max_a", "its highest since the meter's reset"),
                 *_phases(
                     [
                         ("grid_voltage_v", "voltage of the grid"),
@@ -225,6 +236,42 @@ SECTIONS: dict[str, list[Quantity]] = {
             [
                 ("grid_total_energy_kwh", "import plus export, as the meter counts it"),
                 ("grid_net_energy_kwh", "import less export; can fall"),
+                ("grid_total_reactive_energy_kvarh", "reactive energy, as the meter counts it"),
+                *_phases([("grid_total_energy_kwh", "import plus export, as the meter counts it")]),
+            ],
+        ),
+        *_rows(
+            C,
+            POSITIVE,
+            [
+                ("grid_import_reactive_energy_kvarh", "reactive energy taken, lifetime"),
+                ("grid_export_reactive_energy_kvarh", "reactive energy given, lifetime"),
+                *_phases(
+                    [
+                        ("grid_import_energy_kwh", "energy taken from the grid, lifetime"),
+                        ("grid_export_energy_kwh", "energy given to the grid, lifetime"),
+                    ]
+                ),
+            ],
+        ),
+        *_rows(
+            G,
+            POSITIVE,
+            _phases(
+                [
+                    ("pv_power_w", "power of the panels, as a meter in their feed has it"),
+                    ("load_power_w", "power that the house draws"),
+                ]
+            ),
+        ),
+        *_rows(
+            S,
+            "",
+            [
+                (
+                    "measurement_mode",
+                    "what a meter's total counts: import, import_plus_export, import_minus_export",
+                )
             ],
         ),
     ],
@@ -466,8 +513,60 @@ SECTIONS: dict[str, list[Quantity]] = {
                 ("load_today_ah", "charge to the loads since the controller's midnight"),
             ],
         ),
-        *_rows(S, "", [("regulator_state", "boost, equalise, absorption or float")]),
+        *_rows(
+            S,
+            "",
+            [
+                ("regulator_state", "boost, equalise, absorption or float"),
+                ("outputs_active", "what the charge controller switches on"),
+                ("day_counters_state", "running; restarted or cleared before their midnight"),
+                ("guessed_scales", "quantities whose scale no paper gives for this model"),
+                ("battery_program", "number of the charging program"),
+            ],
+        ),
         *_rows(G, "+ = device ahead", [("device_clock_offset_s", "device's clock less ours")]),
+        *_rows(
+            G,
+            POSITIVE,
+            [
+                ("charge_internal_current_a", "charging current through the controller itself"),
+                ("charge_external_current_a", "charging current at an external shunt"),
+                ("load_internal_current_a", "load current through the controller itself"),
+                ("load_external_current_a", "load current at an external shunt"),
+                ("charge_power_w", "battery voltage times charging current"),
+                ("charge_yesterday_ah", "charge_today_ah before the controller's last midnight"),
+                ("load_yesterday_ah", "load_today_ah before the controller's last midnight"),
+                ("battery_voltage_max_today_v", "highest since the controller's midnight"),
+                ("battery_voltage_min_today_v", "lowest since the controller's midnight"),
+                ("float_reached_hours", "time of day when float was reached; 0 = not today"),
+                ("since_boost_days", "since the last boost"),
+                ("since_equalisation_days", "since the last equalisation"),
+                ("battery_capacity_ah", "capacity that the controller was told"),
+                ("generator_start_voltage_v", "the generator starts below it"),
+                ("generator_stop_voltage_v", "the generator stops above it"),
+                ("generator_start_soc_percent", "the generator starts below it"),
+                ("generator_stop_soc_percent", "the generator stops above it"),
+                ("load_disconnect_voltage_v", "the loads are cut off below it"),
+                ("load_reconnect_voltage_v", "the loads come back above it"),
+                ("load_disconnect_delay_min", "the voltage must be low for so long"),
+                ("boost_period_days", "time between two boosts"),
+                ("boost_voltage_v", "voltage of a boost"),
+                ("absorption_voltage_v", "voltage of the absorption"),
+                ("absorption_time_min", "duration of the absorption"),
+            ],
+        ),
+        *_rows(
+            L,
+            POSITIVE,
+            [
+                ("history_charge_ah", "charge into the battery, element 1 = yesterday"),
+                ("history_load_ah", "charge to the loads, element 1 = yesterday"),
+                ("history_battery_voltage_max_v", "highest of the day, element 1 = yesterday"),
+                ("history_battery_voltage_min_v", "lowest of the day, element 1 = yesterday"),
+                ("history_soc_percent", "state of charge, element 1 = yesterday"),
+                ("history_float_hours", "time of day when float was reached, 1 = yesterday"),
+            ],
+        ),
     ],
     "Relay": [
         *_rows(

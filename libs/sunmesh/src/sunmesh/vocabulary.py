@@ -93,6 +93,15 @@ def _phases(names: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return result
 
 
+def _levels(names: Iterable[tuple[str, str, str]]) -> list[tuple[str, str]]:
+    """The two limits of a BMS for each name, unit and meaning: it warns, and it switches off."""
+    return [
+        (f"{name}_{level}_{unit}", f"{meaning} at which it {does}")
+        for name, unit, meaning in names
+        for level, does in (("warning", "warns"), ("limit", "switches off"))
+    ]
+
+
 SECTIONS: dict[str, list[Quantity]] = {
     "Photovoltaics": [
         *_rows(
@@ -502,6 +511,100 @@ SECTIONS: dict[str, list[Quantity]] = {
                 ("balancing_cells", "numbers of the cells being balanced"),
                 ("faults", "codes of the active faults"),
             ],
+        ),
+    ],
+    "Battery management details (Daly)": [
+        *_rows(
+            G,
+            POSITIVE,
+            [
+                ("battery_soc_corrected_percent", "state of charge after the owner's correction"),
+                ("battery_gather_voltage_v", "second voltage of a Daly; most boards have none"),
+                ("bms_heartbeat", "counts up at each answer, 0 to 255"),
+            ],
+        ),
+        *_rows(
+            G,
+            "",
+            [
+                ("battery_temperature_max_c", "the warmest sensor in the pack"),
+                ("battery_temperature_min_c", "the coldest sensor in the pack"),
+                ("mosfet_temperature_c", "temperature of the BMS's switches"),
+                ("board_temperature_c", "temperature of the BMS's board"),
+            ],
+        ),
+        *_rows(
+            C,
+            POSITIVE,
+            [
+                ("charge_total_ah", "charge into the pack since it was made"),
+                ("discharge_total_ah", "charge out of the pack since it was made"),
+            ],
+        ),
+        *_rows(
+            S,
+            "",
+            [
+                ("battery_cells", "number of cells in series"),
+                ("battery_temperature_sensors", "number of sensors in the pack"),
+                ("cell_voltage_max_number", "which cell is the highest, from 1"),
+                ("cell_voltage_min_number", "which cell is the lowest, from 1"),
+                ("battery_temperature_max_number", "which sensor is the warmest, from 1"),
+                ("battery_temperature_min_number", "which sensor is the coldest, from 1"),
+                ("charger_connected", "a charger is seen; often false even while charging"),
+                ("load_connected", "a load is seen; often false even while discharging"),
+                ("digital_io_on", "inputs DI1 to DI4 and outputs DO1 to DO4 that are on"),
+                ("balancing_active", "some cell is being balanced"),
+                ("balancing_bits", "balancing bits as sent, in hex"),
+                ("battery_code", "name of the pack, as its maker wrote it into the BMS"),
+                ("hardware", "version of the hardware"),
+                ("firmware_index", "the maker's index of the firmware"),
+                ("production_date", "when the pack was made"),
+                ("bms_boards", "number of boards of the BMS"),
+                ("bms_mode_code", "working mode as the BMS numbers it"),
+                ("battery_type_code", "cell chemistry as the BMS numbers it"),
+            ],
+        ),
+    ],
+    "Battery management settings": [
+        *_rows(
+            G,
+            POSITIVE,
+            [
+                ("rated_capacity_ah", "capacity that the BMS is set to"),
+                ("nominal_cell_voltage_v", "cell voltage that the BMS is set to"),
+                ("balance_start_voltage_v", "cells are balanced above it"),
+                ("balance_difference_v", "and when they are that far apart"),
+                ("cell_difference_warning_v", "warning when cells are that far apart"),
+                ("cell_difference_limit_v", "switches off when cells are that far apart"),
+                ("temperature_difference_warning_c", "warning when sensors are that far apart"),
+                ("temperature_difference_limit_c", "switches off when sensors are that far apart"),
+                ("short_circuit_current_a", "current that counts as a short circuit"),
+                *_levels(
+                    [
+                        ("cell_voltage_high", "v", "cell voltage"),
+                        ("cell_voltage_low", "v", "low cell voltage"),
+                        ("battery_voltage_high", "v", "pack voltage"),
+                        ("battery_voltage_low", "v", "low pack voltage"),
+                        ("charge_current", "a", "charging current"),
+                        ("discharge_current", "a", "discharging current"),
+                        ("soc_high", "percent", "state of charge"),
+                        ("soc_low", "percent", "low state of charge"),
+                    ]
+                ),
+            ],
+        ),
+        *_rows(
+            G,
+            "",
+            _levels(
+                [
+                    ("charge_temperature_high", "c", "temperature while charging"),
+                    ("charge_temperature_low", "c", "low temperature while charging"),
+                    ("discharge_temperature_high", "c", "temperature while discharging"),
+                    ("discharge_temperature_low", "c", "low temperature while discharging"),
+                ]
+            ),
         ),
     ],
     "Charge controller": [

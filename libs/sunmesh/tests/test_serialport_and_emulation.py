@@ -241,3 +241,25 @@ def test_an_emulator_follows_the_house(mesh, topics, eventually):
     house.publish(topics.sim("world"), b'{"battery_voltage_v": 53.5}', retain=True)
     eventually(lambda: world.get("battery_voltage_v") == 53.5)
     assert world.get("pv_power_w", 7) == 7
+
+
+def test_the_house_spoils_the_line_of_the_device_it_names(mesh, topics, eventually):
+    faults = Faults()
+    faults.follow(mesh("emulator"), "inverter")
+    house = mesh("simulator")
+    world = topics.sim("world")
+
+    def answer():
+        return faults.apply(b"Q\r", FRAME, None)
+
+    house.publish(world, b'{"faults": ["silent:inverter"]}', retain=True)
+    eventually(lambda: answer() == b"")
+    house.publish(world, b'{"faults": ["silent:other", "grid_outage"]}', retain=True)
+    eventually(lambda: answer() == FRAME)
+    house.publish(world, b'{"faults": ["noisy_line:inverter"]}', retain=True)
+    eventually(lambda: answer() != FRAME)
+    house.publish(world, b'{"faults": []}', retain=True)
+    house.publish(topics.sim("inverter/plug"), b"out", retain=True)
+    eventually(lambda: all(answer() == b"" for _ in range(20)))
+    house.publish(topics.sim("inverter/plug"), b"in", retain=True)
+    eventually(lambda: all(answer() == FRAME for _ in range(20)))

@@ -92,7 +92,7 @@ def test_older_days_are_coarser():
 
 
 def test_a_silent_device_leaves_a_gap_a_status_and_an_alarm():
-    silence = Fault("inverter_silent", -7200.0, 1800.0, "inverter")
+    silence = Fault("silent", -7200.0, 1800.0, "inverter")
     _, told = past(0.2, (silence,), fine=60.0)
     statuses = [m for a, m in told if a.kind == "status"]
     assert [s.state for s in statuses] == ["online", "offline", "online"]

@@ -79,12 +79,12 @@ def test_settings_of_an_emulator_reach_the_model(mesh, topics, eventually):
 
 def test_faults_are_logged_once_when_they_begin_and_end(mesh, caplog):
     caplog.set_level("INFO")
-    calendar = Calendar(START, (Fault("inverter_silent", 10.0, 20.0),))
+    calendar = Calendar(START, (Fault("silent", 10.0, 20.0, "inverter"),))
     simulator = Simulator(World(House(), START, calendar=calendar), mesh("simulator"))
     for _ in range(40):
         simulator.turn(1.0)
-    assert caplog.text.count("fault begins: inverter_silent") == 1
-    assert caplog.text.count("fault is over: inverter_silent") == 1
+    assert caplog.text.count("fault begins: silent:inverter") == 1
+    assert caplog.text.count("fault is over: silent:inverter") == 1
 
 
 def test_nothing_piles_up_while_the_broker_is_away(free_port, topics):

@@ -285,8 +285,8 @@ def test_faults_reach_the_world():
     weak = world_with(Fault("cell_weak", 0.0, 600.0, cell=3))
     spread = weak["cell_voltage_v"][2] - plain["cell_voltage_v"][2]
     assert abs(spread) > 2 * abs(weak["cell_voltage_v"][9] - plain["cell_voltage_v"][9])
-    silent = world_with(Fault("inverter_silent", 0.0, 600.0))
-    assert silent.pop("faults") == ["inverter_silent"]
+    silent = world_with(Fault("silent", 0.0, 600.0, "inverter"))
+    assert silent.pop("faults") == ["silent:inverter"]
     assert silent == {k: v for k, v in plain.items() if k != "faults"}
 
 

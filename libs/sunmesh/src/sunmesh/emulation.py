@@ -17,14 +17,23 @@ import time
 import tty
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from . import config
 from .errors import ConfigError
 from .mqtt import Mesh, Message
+
+if TYPE_CHECKING:
+    import argparse
 
 log = logging.getLogger(__name__)
 
 FAULTS = ("crc", "nak", "echo", "silent", "short", "noise")
+"""What can go wrong with an answer."""
+
+CALENDAR = {"silent": {"silent": 1.0}, "noisy_line": {"crc": 0.3}}
+"""What the simulated house's faults on a line do to the answers of the device they name."""
+
 BITS_PER_BYTE = 10
 SLICE_S = 0.004
 """Bytes that fall into one slice are written together: a byte at a time at 2400 baud."""
@@ -42,6 +51,14 @@ class Device(Protocol):
         ...
 
 
+class Emulator(Device, Protocol):
+    """A device that can show the simulated house."""
+
+    def follow(self, mesh: Mesh, device: str) -> None:
+        """Show the house of ``mesh``, which the caller starts, as the device of that name."""
+        ...
+
+
 class Faults:
     """Spoils answers, each with the probability of its kind.
 
@@ -53,6 +70,8 @@ class Faults:
     def __init__(self, rates: dict[str, float] | None = None, seed: int = 1) -> None:
         """No faults by default."""
         self.rates = dict(rates or {})
+        self._calendar: dict[str, float] = {}
+        self._unplugged = False
         self._random = random.Random(seed)
 
     @classmethod
@@ -75,9 +94,26 @@ class Faults:
                 raise ConfigError(f"--fault {text}: the rate must be 0 to 1")
         return cls(rates, seed)
 
+    def follow(self, mesh: Mesh, device: str) -> None:
+        """Do what the simulated house does to the line of ``device``: its calendar, its plug."""
+
+        def calendar(message: Message) -> None:
+            active = json.loads(message.payload).get("faults") or []
+            rates: dict[str, float] = {}
+            for kind, effect in CALENDAR.items():
+                if f"{kind}:{device}" in active:
+                    rates |= effect
+            self._calendar = rates
+
+        def plug(message: Message) -> None:
+            self._unplugged = message.payload == b"out"
+
+        mesh.subscribe(mesh.topics.sim("world"), calendar)
+        mesh.subscribe(mesh.topics.sim(f"{device}/plug"), plug)
+
     def apply(self, request: bytes, frame: bytes, nak: bytes | None) -> bytes:
         """``frame`` as the line delivers it; perhaps empty."""
-        if self._hit("silent"):
+        if self._unplugged or self._hit("silent"):
             return b""
         if self._hit("echo"):
             return request
@@ -95,7 +131,7 @@ class Faults:
         return frame
 
     def _hit(self, kind: str) -> bool:
-        rate = self.rates.get(kind, 0.0)
+        rate = max(self.rates.get(kind, 0.0), self._calendar.get(kind, 0.0))
         return rate > 0 and self._random.random() < rate
 
 
@@ -247,6 +283,61 @@ def _make_link(link: Path, target: str) -> None:
         link.symlink_to(target)
     except OSError as err:
         raise ConfigError(f"{link} cannot be made ({err.strerror})") from err
+
+
+def add_arguments(parser: "argparse.ArgumentParser", *, baud: int, device: str) -> None:
+    """The options of ``emulate`` that every serial family has, with its baud rate and its name."""
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--pty", type=Path, metavar="PATH", help="link to make to a terminal")
+    where.add_argument("--tcp", metavar="HOST:PORT", help="listen for port = socket://HOST:PORT")
+    parser.add_argument("--baud", type=int, default=baud, help="pace of the line; 0 = none")
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="KIND[:RATE]",
+        help=f"{', '.join(FAULTS)}, for a part (0 to 1) of the answers",
+    )
+    parser.add_argument("--device", default=device, help="its name, for the simulated house")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=os.environ.get("SUNMESH_CONFIG"),
+        metavar="FILE",
+        help="follow the simulated house of this site (default: SUNMESH_CONFIG, else none)",
+    )
+
+
+def serve(
+    service: str, options: "argparse.Namespace", emulator: Emulator, stop: threading.Event
+) -> int:
+    """Be ``emulator`` as the options of :func:`add_arguments` say, until ``stop``.
+
+    Raises:
+        ConfigError: an option that makes no sense, or a configuration that cannot be read.
+    """
+    faults = Faults.parse(options.fault)
+    mesh = None
+    if options.config:
+        site = config.load(options.config, service)
+        mesh = Mesh(site.broker, site.topics, service, instance=f"emulator-{options.device}")
+        emulator.follow(mesh, options.device)
+        faults.follow(mesh, options.device)
+        mesh.start()
+    try:
+        if options.pty:
+            serve_pty(options.pty, emulator, baud=options.baud or None, faults=faults, stop=stop)
+        else:
+            host, _, port = options.tcp.rpartition(":")
+            if not port.isdecimal():
+                raise ConfigError(f"--tcp {options.tcp}: write HOST:PORT")
+            serve_tcp(
+                host, int(port), emulator, baud=options.baud or None, faults=faults, stop=stop
+            )
+    finally:
+        if mesh is not None:
+            mesh.stop()
+    return 0
 
 
 class World:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from sunmesh import collector, service
 from sunmesh.config import Site
-from sunmesh.errors import ConfigError, FrameError
+from sunmesh.errors import FrameError
 from sunmesh.mqtt import Mesh
 from sunmesh.poll import Poller
 
@@ -102,59 +101,19 @@ def record(options: argparse.Namespace) -> int:
 
 def emulate_arguments(parser: argparse.ArgumentParser) -> None:
     """Which device, and what goes wrong with it."""
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--pty", type=Path, metavar="PATH", help="link to make to a terminal")
-    where.add_argument("--tcp", metavar="HOST:PORT", help="listen for port = socket://HOST:PORT")
+    from sunmesh import emulation
+
     parser.add_argument("--dialect", choices=DIALECTS, default="PI30MAX")
-    parser.add_argument("--baud", type=int, default=2400, help="pace of the line; 0 = none")
-    parser.add_argument(
-        "--fault",
-        action="append",
-        default=[],
-        metavar="KIND[:RATE]",
-        help="crc, nak, echo, silent, short or noise, for a part (0 to 1) of the answers",
-    )
-    parser.add_argument("--device", default="inverter", help="its name, for the simulated house")
-    parser.add_argument(
-        "--config",
-        type=Path,
-        default=os.environ.get("SUNMESH_CONFIG"),
-        metavar="FILE",
-        help="follow the simulated house of this site (default: SUNMESH_CONFIG, else none)",
-    )
+    emulation.add_arguments(parser, baud=2400, device="inverter")
 
 
 def emulate(options: argparse.Namespace, stop: threading.Event) -> int:
     """Be an inverter until the event is set."""
-    from sunmesh import config
-    from sunmesh.emulation import Faults, World, serve_pty, serve_tcp
+    from sunmesh import emulation
 
     from .emulator import Inverter
 
-    inverter = Inverter(options.dialect, World())
-    line: dict[str, Any] = {
-        "baud": options.baud or None,
-        "faults": Faults.parse(options.fault),
-        "stop": stop,
-    }
-    mesh = None
-    if options.config:
-        site = config.load(options.config, NAME)
-        mesh = Mesh(site.broker, site.topics, NAME, instance=f"emulator-{options.device}")
-        inverter.follow(mesh, options.device)
-        mesh.start()
-    try:
-        if options.pty:
-            serve_pty(options.pty, inverter, **line)
-        else:
-            host, _, port = options.tcp.rpartition(":")
-            if not port.isdecimal():
-                raise ConfigError(f"--tcp {options.tcp}: write HOST:PORT")
-            serve_tcp(host, int(port), inverter, **line)
-    finally:
-        if mesh is not None:
-            mesh.stop(1.0)
-    return 0
+    return emulation.serve(NAME, options, Inverter(options.dialect), stop)
 
 
 FAMILY = collector.Family(

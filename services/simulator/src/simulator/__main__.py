@@ -1,4 +1,4 @@
-"""The command ``simulator``: run, history, world, demo. The only file that wires."""
+"""The command ``simulator``: run, history, world, plug, demo. The only file that wires."""
 
 import argparse
 import json
@@ -34,7 +34,7 @@ def entry(argv: list[str]) -> int:
         from . import demo  # honcho and its like: nothing that a live house needs
 
         return demo.main(arguments)
-    verbs = {"run": _run, "history": _history, "world": _world}
+    verbs = {"run": _run, "history": _history, "world": _world, "plug": _plug}
     return verbs[arguments.verb](arguments)
 
 
@@ -91,6 +91,24 @@ def _world(arguments: argparse.Namespace) -> int:
     calendar = Calendar(at if arguments.at is None else time.time(), own.calendar)
     world = state.world_at(house(site, own), calendar, at, None)
     print(json.dumps(world.snapshot()))
+    return 0
+
+
+def _plug(arguments: argparse.Namespace) -> int:
+    """Pull a device's plug or put it back: its emulator falls silent, as a device without power."""
+    site, _ = _load(arguments)
+    if arguments.device not in site.devices:
+        known = ", ".join(site.devices)
+        raise ConfigError(f"no device {arguments.device}; there are {known}")
+    mesh = Mesh(site.broker, site.topics, NAME, instance="plug")
+    mesh.start()
+    if not mesh.wait_connected(5.0):
+        mesh.stop()
+        print(f"no broker at {site.broker.host}:{site.broker.port}", file=sys.stderr)
+        return 1
+    topic = site.topics.sim(f"{arguments.device}/plug")
+    mesh.publish(topic, arguments.position.encode(), retain=True)
+    mesh.stop()
     return 0
 
 
@@ -152,6 +170,10 @@ def _parser() -> argparse.ArgumentParser:
 
     world = verbs.add_parser("world", parents=[sited], help="print the world at a moment")
     world.add_argument("--at", help="ISO 8601 time (default: now)")
+
+    plug = verbs.add_parser("plug", parents=[sited], help="pull a device's plug, or put it back")
+    plug.add_argument("device", help="a device of the site, e.g. inverter")
+    plug.add_argument("position", choices=("out", "in"))
 
     demo = verbs.add_parser("demo", parents=[common], help="the whole mesh with a simulated house")
     demo.add_argument("--port", type=int, default=8080, help="of the portal (default 8080)")

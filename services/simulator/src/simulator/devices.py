@@ -70,6 +70,3 @@ def _wh(energy_kwh: float) -> float:
 
 FAMILIES: dict[str, Callable[[Mapping[str, Any]], Values]] = {"axpert": axpert}
 """What history knows how to write; families without an entry have no history."""
-
-SILENCED_BY = {"axpert": "inverter_silent"}
-"""The fault that makes a family's device fall silent."""

@@ -19,7 +19,7 @@ IN_THE_WORLD = {
     "overload": "somebody welds: the house wants more than the inverter is rated for",
 }
 ON_THE_LINE = {
-    "inverter_silent": "the inverter's emulator does not answer",
+    "silent": "the device's emulator does not answer",
     "noisy_line": "the device's emulator damages some of its frames",
 }
 KINDS = IN_THE_WORLD | ON_THE_LINE
@@ -56,6 +56,8 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("every_s must be 0 or longer than duration_s")
         if self.kind == "pv_string_lost" and self.device not in STRINGS:
             raise ValueError(f"device must be one of {', '.join(STRINGS)} for pv_string_lost")
+        if self.kind in ON_THE_LINE and not self.device:
+            raise ValueError(f"device must name the device for {self.kind}")
         if self.cell < 1:
             raise ValueError(f"cell must be 1 or above, got {self.cell}")
 
@@ -96,14 +98,14 @@ DEFAULT = (
     # Behind us: what the history shows.
     Fault("grid_outage", -19 * DAY - 3 * HOUR, 2.6 * HOUR),
     Fault("pv_string_lost", -12 * DAY, 1.2 * DAY, "pv2"),
-    Fault("inverter_silent", -8 * DAY - 5 * HOUR, 50 * MINUTE),
+    Fault("silent", -8 * DAY - 5 * HOUR, 50 * MINUTE, "inverter"),
     Fault("overload", -5 * DAY - 2 * HOUR, 4 * MINUTE),
     Fault("grid_outage", -2 * DAY - 7 * HOUR, 35 * MINUTE),
     # Before us: nothing in the first six minutes, then something now and then.
     Fault("cloud_burst", 6 * MINUTE, 2 * MINUTE, every_s=97 * MINUTE),
     Fault("noisy_line", 11 * MINUTE, 3 * MINUTE, "inverter", every_s=3 * HOUR),
     Fault("grid_outage", 20 * MINUTE, 4 * MINUTE, every_s=5 * HOUR),
-    Fault("inverter_silent", 32 * MINUTE, 1.5 * MINUTE, every_s=4 * HOUR),
+    Fault("silent", 32 * MINUTE, 1.5 * MINUTE, "inverter", every_s=4 * HOUR),
     Fault("overload", 45 * MINUTE, 0.7 * MINUTE, every_s=7 * HOUR),
     Fault("pv_string_lost", 60 * MINUTE, 20 * MINUTE, "pv1", every_s=26 * HOUR),
     Fault("cell_weak", 90 * MINUTE, 60 * MINUTE, every_s=31 * HOUR),

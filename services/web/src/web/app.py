@@ -1,0 +1,118 @@
+"""The Flask application: blueprints, headers, error pages. Nothing here reads or writes values."""
+
+import hashlib
+import mimetypes
+from functools import cache
+from http import HTTPStatus
+from pathlib import Path
+
+from flask import Flask, Response, render_template, request, url_for
+from sunmesh.config import Site
+from werkzeug.exceptions import HTTPException
+
+from . import __version__, words
+from .board import Board
+from .config import WebConfig
+from .live import Live
+from .queries import History
+from .views import day, now
+
+NAVIGATION = (("now.page", "Now"), ("day.today", "Day"))
+"""Endpoint and name of each page, in order."""
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; "
+        "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+YEAR_S = 31_536_000
+STATIC = Path(__file__).parent / "static"
+
+ADVICE = {
+    HTTPStatus.NOT_FOUND: "Nothing lives at this address.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "This page can only be read.",
+    HTTPStatus.INTERNAL_SERVER_ERROR: (
+        "The portal made a mistake. Its log says where; the rest of the house is not touched by it."
+    ),
+}
+
+mimetypes.add_type("application/manifest+json", ".webmanifest")
+mimetypes.add_type("font/woff2", ".woff2")
+
+
+@cache
+def _mark(name: str) -> str:
+    """A mark of a static file's content, so that browsers may keep it for ever."""
+    file = STATIC / name
+    if not file.is_file():
+        return "0"
+    return hashlib.blake2b(file.read_bytes(), digest_size=5).hexdigest()
+
+
+def asset(name: str) -> str:
+    """The address of a static file."""
+    return url_for("static", filename=name, v=_mark(name))
+
+
+def create_app(config: Site, board: Board | None = None) -> Flask:
+    """The portal for one site.
+
+    Args:
+        config: the site's configuration.
+        board: with live values; without it one that hears nothing (the pages still render).
+
+    Raises:
+        ConfigError: a wrong ``[web]``.
+    """
+    web = config.section("web", WebConfig)
+    if board is None:
+        history = History(config.database.sqlalchemy_url(), config.site.zone)
+        board = Board(web, config, Live(None, config.devices), history)
+    app = Flask(__name__, static_folder=str(STATIC), template_folder="templates")
+    app.config["MAX_CONTENT_LENGTH"] = 64 * 1024
+    app.jinja_env.trim_blocks = True
+    app.jinja_env.lstrip_blocks = True
+    app.extensions["board"] = board
+    app.register_blueprint(now.blueprint)
+    app.register_blueprint(day.blueprint)
+
+    @app.context_processor
+    def common() -> dict[str, object]:
+        return {
+            "asset": asset,
+            "navigation": NAVIGATION,
+            "site_title": words.title(config.site.name),
+            "version": __version__,
+        }
+
+    @app.after_request
+    def headers(response: Response) -> Response:
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        if request.endpoint == "static":
+            kept = "v" in request.args and response.status_code == HTTPStatus.OK
+            response.headers["Cache-Control"] = (
+                f"public, max-age={YEAR_S}, immutable" if kept else "no-cache"
+            )
+        else:
+            response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    @app.errorhandler(HTTPException)
+    def failed(err: HTTPException) -> tuple[str, int]:
+        code = err.code or 500
+        status = HTTPStatus(code)
+        own = err.description if isinstance(err.description, str) else ""
+        plain = own == type(err).description or code >= HTTPStatus.INTERNAL_SERVER_ERROR
+        text = ADVICE.get(status, own) if plain else own
+        return render_template("error.html", code=code, title=status.phrase, text=text), code
+
+    return app

@@ -1,0 +1,46 @@
+"""``[web]`` of ``site.toml``."""
+
+import msgspec
+
+SPARE_THREADS = 3
+"""Threads that event streams never take: pages and charts are always answered."""
+
+
+class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[web]``.
+
+    Attributes:
+        host: address to listen on; 127.0.0.1 = this machine only, 0.0.0.0 = the whole network.
+        port: TCP port.
+        threads: answers at a time; all but three may be live streams of open pages.
+        battery_kwh: usable energy of the battery; without it the portal learns it from history.
+        battery_reserve_percent: state of charge that the owner counts as empty.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    threads: int = 16
+    battery_kwh: float | None = None
+    battery_reserve_percent: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Check what a type cannot say."""
+        if not 0 <= self.port < 65536:
+            raise ValueError(f"port must be 1 to 65535, or 0 for any free one, got {self.port}")
+        if not SPARE_THREADS < self.threads <= 200:
+            raise ValueError(
+                f"threads must be {SPARE_THREADS + 1} to 200, got {self.threads}: "
+                f"{SPARE_THREADS} are kept for pages"
+            )
+        if self.battery_kwh is not None and not 0 < self.battery_kwh <= 10_000:
+            raise ValueError(f"battery_kwh must be above 0, got {self.battery_kwh}")
+        if not 0 <= self.battery_reserve_percent < 100:
+            raise ValueError(
+                f"battery_reserve_percent must be 0 to below 100, got "
+                f"{self.battery_reserve_percent}"
+            )
+
+    @property
+    def streams(self) -> int:
+        """Live streams at a time; the next page falls back to polling."""
+        return self.threads - SPARE_THREADS

@@ -1,0 +1,484 @@
+"""History, read from the database that the recorder writes. The only file with SQL in it.
+
+Read-only by connection, not by good will. No query touches more than the range it is asked for:
+``sample`` is clustered by (series_id, ts), and a day is thinned out inside the database.
+"""
+
+import logging
+import sqlite3
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta, tzinfo
+from datetime import time as time_of_day
+from pathlib import Path
+from statistics import median
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Engine,
+    Integer,
+    MetaData,
+    Select,
+    String,
+    Table,
+    case,
+    create_engine,
+    event,
+    func,
+    select,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import QueuePool
+from sunmesh.errors import SunmeshError
+
+from . import energy, stack
+from .energy import Books
+from .house import Roles, roles
+from .stack import Bucket, Curve, Point
+
+log = logging.getLogger(__name__)
+
+WIDTH_MS = 150_000
+"""A day is drawn in stretches of this length: 576 of them, 600 on the day of 25 hours."""
+GAP_PERIODS = 3
+"""A pause of more sample periods than this is a gap: nothing is known in it."""
+TIMEOUT_S = 3
+SERIES_TTL_S = 30.0
+TODAY_TTL_S = 20.0
+PAST_TTL_S = 600.0
+REREAD_S = 900.0
+"""Late samples (a recorder that caught up) are seen after this long at the latest."""
+KEPT_DAYS = 4
+OUTAGE_DAYS = 14
+"""How far back the last moment with grid is looked for."""
+HOUR_MS = 3_600_000
+
+metadata = MetaData()
+
+series_table = Table(
+    "series",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("device", String(32)),
+    Column("name", String(80)),
+    Column("unit", String(16)),
+    Column("kind", String(8)),
+)
+sample = Table(
+    "sample",
+    metadata,
+    Column("series_id", Integer, primary_key=True),
+    Column("ts", BigInteger, primary_key=True),
+    Column("value", Double),
+)
+state = Table(
+    "state",
+    metadata,
+    Column("series_id", Integer, primary_key=True),
+    Column("ts", BigInteger, primary_key=True),
+    Column("value", String(255)),
+)
+
+
+class HistoryError(SunmeshError):
+    """The database cannot be read; the text says why and what to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """One local day of the house.
+
+    Attributes:
+        date: local.
+        start: first millisecond.
+        end: first millisecond of the next day.
+        points: thinned out, gaps as empty points.
+        books: energies.
+        period_s: between two samples, for the reader of the table.
+        roles: which series it was made of.
+    """
+
+    date: date
+    start: int
+    end: int
+    points: Sequence[Point] = ()
+    books: Books = field(default_factory=Books)
+    period_s: float = 0.0
+    roles: Roles = field(default_factory=Roles)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A day in memory, and how far each of its series was read."""
+
+    day: Day
+    curves: dict[int, Curve]
+    read_at: float
+    full_at: float
+
+
+def bounds(day: date, zone: tzinfo) -> tuple[int, int]:
+    """First millisecond of a local day and of the next: 23, 24 or 25 hours apart."""
+    start = datetime.combine(day, time_of_day(), zone)
+    end = datetime.combine(day + timedelta(days=1), time_of_day(), zone)
+    return round(start.timestamp() * 1000), round(end.timestamp() * 1000)
+
+
+class History:
+    """Questions about the past.
+
+    Args:
+        url: SQLAlchemy URL of the recorder's database.
+        zone: the site's, which decides where a day begins.
+    """
+
+    def __init__(self, url: str, zone: tzinfo) -> None:
+        """Nothing connects before the first question."""
+        self.zone = zone
+        self._url = url
+        self._engine: Engine | None = None
+        self._lock = threading.Lock()
+        self._series: dict[tuple[str, str], int] = {}
+        self._series_at = float("-inf")
+        self._days: OrderedDict[date, _Kept] = OrderedDict()
+
+    # -- connection ------------------------------------------------------------------------------
+
+    def _connect(self) -> Engine:
+        if self._engine is None:
+            url = make_url(self._url)
+            options: dict[str, Any] = {
+                "poolclass": QueuePool,
+                "pool_size": 2,
+                "max_overflow": 3,
+                "pool_timeout": TIMEOUT_S,
+                "pool_recycle": 300,
+            }
+            if url.get_backend_name() == "sqlite":
+                path = Path(url.database or "")
+
+                def open_file() -> sqlite3.Connection:
+                    return sqlite3.connect(
+                        f"file:{quote(str(path))}?mode=ro",
+                        uri=True,
+                        timeout=TIMEOUT_S,
+                        check_same_thread=False,
+                    )
+
+                self._engine = create_engine("sqlite://", creator=open_file, **options)
+            else:
+                self._engine = create_engine(
+                    url,
+                    pool_pre_ping=True,
+                    isolation_level="AUTOCOMMIT",
+                    connect_args={
+                        "connect_timeout": TIMEOUT_S,
+                        "read_timeout": 30,
+                        "write_timeout": TIMEOUT_S,
+                    },
+                    **options,
+                )
+
+                @event.listens_for(self._engine, "connect")
+                def read_only(connection: Any, _record: Any) -> None:  # noqa: ANN401
+                    with connection.cursor() as cursor:
+                        cursor.execute("SET SESSION TRANSACTION READ ONLY")
+
+        return self._engine
+
+    def _rows(self, query: Select[*tuple[Any, ...]]) -> Sequence[Sequence[Any]]:
+        """Run one query.
+
+        Raises:
+            HistoryError: no database, or not the recorder's.
+        """
+        try:
+            with self._connect().connect() as connection:
+                return connection.execute(query).fetchall()
+        except (SQLAlchemyError, OSError, RuntimeError) as err:
+            raise HistoryError(self._explain(err)) from err
+
+    def _explain(self, err: Exception) -> str:
+        """Why, and what to look at, without a password."""
+        url = make_url(self._url)
+        sqlite = url.get_backend_name() == "sqlite"
+        where = url.database if sqlite else f"{url.host}:{url.port or 3306}/{url.database}"
+        text = str(getattr(err, "orig", None) or err)
+        if "no such table" in text or "1146" in text:
+            return f"the database {where} has no tables yet; the recorder makes them when it starts"
+        if "unable to open" in text:
+            return f"there is no database {where} yet; the recorder makes it when it starts"
+        if "1045" in text or "1044" in text:
+            return f"the database {where} refuses the portal's user; look at [database]"
+        if "2003" in text or "2013" in text or "2006" in text:
+            return f"the database {where} does not answer; is it running?"
+        return f"the database {where} cannot be read: {text.splitlines()[0]}"
+
+    def close(self) -> None:
+        """Give back the connections."""
+        if self._engine is not None:
+            self._engine.dispose()
+
+    # -- small questions --------------------------------------------------------------------------
+
+    def series(self) -> dict[tuple[str, str], int]:
+        """Number of each series by (device, name)."""
+        if time.monotonic() - self._series_at > SERIES_TTL_S:
+            rows = self._rows(
+                select(series_table.c.device, series_table.c.name, series_table.c.id).order_by(
+                    series_table.c.id
+                )
+            )
+            self._series = {(row[0], row[1]): int(row[2]) for row in rows}
+            self._series_at = time.monotonic()
+        return self._series
+
+    def roles(self) -> Roles:
+        """Which series make up the house."""
+        names: dict[str, set[str]] = {}
+        for device, name in self.series():
+            names.setdefault(device, set()).add(name.partition("/")[0])
+        return roles(names)
+
+    def _house_ids(self) -> list[int]:
+        known, chosen = self.series(), self.roles()
+        pairs = {*chosen.pv, *chosen.load, *chosen.battery, *chosen.grid}
+        if chosen.soc:
+            pairs.add(chosen.soc)
+        return [known[pair] for pair in pairs if pair in known]
+
+    def neighbours(self, day: date) -> tuple[date | None, date | None]:
+        """The nearest days before and after that have samples: one index step for each series."""
+        start, end = bounds(day, self.zone)
+        earlier: list[int] = []
+        later: list[int] = []
+        for number in self._house_ids():
+            mine = sample.c.series_id == number
+            before = self._rows(select(func.max(sample.c.ts)).where(mine, sample.c.ts < start))
+            after = self._rows(select(func.min(sample.c.ts)).where(mine, sample.c.ts >= end))
+            earlier += [int(row[0]) for row in before if row[0] is not None]
+            later += [int(row[0]) for row in after if row[0] is not None]
+        return (
+            self._local_date(max(earlier)) if earlier else None,
+            self._local_date(min(later)) if later else None,
+        )
+
+    def _local_date(self, ms: int) -> date:
+        return datetime.fromtimestamp(ms / 1000, self.zone).date()
+
+    def last_above(self, pair: tuple[str, str], limit: float, before: int) -> int | None:
+        """The last time that a series was at or above ``limit``, day by day back, at most 14."""
+        number = self.series().get(pair)
+        if number is None:
+            return None
+        end = before
+        for _ in range(OUTAGE_DAYS):
+            start = end - 24 * HOUR_MS
+            rows = self._rows(
+                select(func.max(sample.c.ts)).where(
+                    sample.c.series_id == number,
+                    sample.c.ts >= start,
+                    sample.c.ts < end,
+                    sample.c.value >= limit,
+                )
+            )
+            if rows and rows[0][0] is not None:
+                return int(rows[0][0])
+            end = start
+        return None
+
+    # -- a day ------------------------------------------------------------------------------------
+
+    def day(self, day: date) -> Day:
+        """One local day, from memory where that is young enough.
+
+        Raises:
+            HistoryError: the database cannot be read.
+        """
+        with self._lock:
+            now = time.monotonic()
+            kept = self._days.get(day)
+            today = datetime.now(self.zone).date()
+            ttl = TODAY_TTL_S if day >= today else PAST_TTL_S
+            if kept is not None and now - kept.read_at < ttl:
+                self._days.move_to_end(day)
+                return kept.day
+            if kept is not None and (day < today or now - kept.full_at > REREAD_S):
+                kept = None
+            fresh = self._read(day, kept)
+            self._days[day] = fresh
+            self._days.move_to_end(day)
+            while len(self._days) > KEPT_DAYS:
+                self._days.popitem(last=False)
+            return fresh.day
+
+    def _read(self, day: date, kept: _Kept | None) -> _Kept:
+        """Read a day whole, or only what is new since ``kept``."""
+        start, end = bounds(day, self.zone)
+        known, chosen = self.series(), self.roles()
+        pairs = [*chosen.pv, *chosen.load, *chosen.battery, *chosen.grid]
+        pairs += [pair for pair in (chosen.soc, chosen.grid_voltage) if pair]
+        for device in chosen.battery_parts:
+            pairs += [
+                (device, "battery_voltage_v"),
+                (device, "battery_charge_current_a"),
+                (device, "battery_discharge_current_a"),
+            ]
+        owners = {device for device, _ in pairs}
+        totals = [(d, name) for d in owners for name in energy.COUNTERS.values()]
+        curves: dict[int, Curve] = {}
+        periods: dict[str, float] = {}
+        for pair in dict.fromkeys([*pairs, *totals]):
+            if pair not in known:
+                continue
+            number = known[pair]
+            old = kept.curves.get(number) if kept else None
+            if old is not None and old.buckets:
+                curves[number] = self._extend(number, old, end)
+                continue
+            if pair[0] not in periods:
+                # The series of one device are sampled together.
+                periods[pair[0]] = self._period_ms(number, start, end)
+            gap = round(GAP_PERIODS * periods[pair[0]] * 1.1) or 3 * WIDTH_MS
+            buckets = self._buckets(number, start, end, gap)
+            if buckets:
+                curves[number] = Curve(buckets, gap)
+        by_pair = {pair: curves[known[pair]] for pair in pairs if known.get(pair) in curves}
+        points = stack.points(chosen, by_pair, self._modes(chosen, start, end), WIDTH_MS)
+        counters = {
+            pair: energy.counted(curves[known[pair]].buckets, self._just_before(known[pair], start))
+            for pair in totals
+            if known.get(pair) in curves
+        }
+        gaps = [curve.gap_ms for curve in by_pair.values()]
+        made = Day(
+            day,
+            start,
+            end,
+            points,
+            energy.books(chosen, by_pair, points, counters),
+            min(gaps) / GAP_PERIODS / 1100 if gaps else 0.0,
+            chosen,
+        )
+        now = time.monotonic()
+        return _Kept(made, curves, now, kept.full_at if kept else now)
+
+    def _extend(self, number: int, old: Curve, end: int) -> Curve:
+        """``old`` with what came since: its last two stretches are read again."""
+        cut = old.buckets[max(0, len(old.buckets) - 2)].start
+        kept = [bucket for bucket in old.buckets if bucket.start < cut]
+        fresh = self._buckets(number, max(cut - old.gap_ms, 0), end, old.gap_ms)
+        return replace(old, buckets=[*kept, *(b for b in fresh if b.start >= cut)])
+
+    def _period_ms(self, number: int, start: int, end: int) -> float:
+        """Usual pause between two samples of that day, seen at its beginning and at its end."""
+        pauses: list[float] = []
+        for order in (sample.c.ts.asc(), sample.c.ts.desc()):
+            rows = self._rows(
+                select(sample.c.ts)
+                .where(sample.c.series_id == number, sample.c.ts >= start, sample.c.ts < end)
+                .order_by(order)
+                .limit(30)
+            )
+            times = sorted(int(row[0]) for row in rows)
+            steps = [after - before for before, after in zip(times, times[1:])]  # noqa: B905
+            if steps:
+                pauses.append(median(steps))
+        return max(pauses, default=0.0)
+
+    def _buckets(self, number: int, start: int, end: int, gap: int) -> list[Bucket]:
+        """One series in stretches, with trapezoids that never reach over ``gap``."""
+        before = func.lag(sample.c.ts).over(order_by=sample.c.ts)
+        reading = func.lag(sample.c.value).over(order_by=sample.c.ts)
+        inner = (
+            select(
+                sample.c.ts.label("ts"),
+                sample.c.value.label("value"),
+                (sample.c.ts - before).label("pause"),
+                ((sample.c.value + reading) / 2).label("middle"),
+            )
+            .where(sample.c.series_id == number, sample.c.ts >= start, sample.c.ts < end)
+            .subquery()
+        )
+        known = inner.c.pause <= gap
+        area = inner.c.pause * inner.c.middle
+        stretch = (inner.c.ts // WIDTH_MS).label("stretch")
+        rows = self._rows(
+            select(
+                stretch,
+                func.avg(inner.c.value),
+                func.sum(case((known & (inner.c.middle > 0), area), else_=0)),
+                func.sum(case((known & (inner.c.middle < 0), -area), else_=0)),
+                func.sum(case((known, inner.c.pause), else_=0)),
+                func.min(inner.c.ts),
+                func.max(inner.c.ts),
+            )
+            .group_by(stretch)
+            .order_by(stretch)
+        )
+        return [
+            Bucket(
+                int(row[0]) * WIDTH_MS,
+                float(row[1]),
+                float(row[2]),
+                float(row[3]),
+                float(row[4]),
+                int(row[5]),
+                int(row[6]),
+            )
+            for row in rows
+        ]
+
+    def _just_before(self, number: int, start: int) -> float | None:
+        """The last reading in the hour before ``start``."""
+        rows = self._rows(
+            select(sample.c.value)
+            .where(
+                sample.c.series_id == number,
+                sample.c.ts < start,
+                sample.c.ts >= start - HOUR_MS,
+            )
+            .order_by(sample.c.ts.desc())
+            .limit(1)
+        )
+        return float(rows[0][0]) if rows else None
+
+    def _modes(self, chosen: Roles, start: int, end: int) -> list[tuple[int, str]]:
+        """The inverter's modes over a day, beginning with the one it came in with."""
+        if not chosen.mode or chosen.grid:
+            return []
+        number = self.series().get(chosen.mode[0])
+        if number is None:
+            return []
+        mine = state.c.series_id == number
+        earlier = self._rows(
+            select(state.c.ts, state.c.value)
+            .where(mine, state.c.ts < start)
+            .order_by(state.c.ts.desc())
+            .limit(1)
+        )
+        rows = self._rows(
+            select(state.c.ts, state.c.value)
+            .where(mine, state.c.ts >= start, state.c.ts < end)
+            .order_by(state.c.ts)
+        )
+        return [(int(row[0]), str(row[1])) for row in (*earlier, *rows)]
+
+    # -- what the headline needs -------------------------------------------------------------------
+
+    def capacity_kwh(self, today: date) -> float | None:
+        """The battery's energy as the last three days show it."""
+        days = []
+        for back in range(3):
+            with suppress(HistoryError):
+                days.append(self.day(today - timedelta(days=back)).points)
+        return energy.learn_capacity(days)

@@ -1,0 +1,353 @@
+// Draws one day: areas from the middle outwards, gaps as gaps, the state of charge as a line.
+// Every edge comes stacked from the portal.
+const holder = document.getElementById("chart");
+
+addEventListener("keydown", (event) => {
+  if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  if (event.target.closest("input, textarea, select, #chart")) return;
+  const target = { ArrowLeft: "before", ArrowRight: "after" }[event.key];
+  const arrow = target && document.getElementById(target);
+  if (arrow) arrow.click();
+});
+
+const COLOURS = {
+  "up.sun": "--sun",
+  "up.battery": "--battery",
+  "up.grid": "--grid",
+  "up.unmeasured": "--unknown",
+  "down.house": "--load",
+  "down.battery": "--battery",
+  "down.grid": "--grid",
+  "down.loss": "--unknown",
+};
+const PATTERNS = { battery: "stripes", grid: "dots", unmeasured: "cross", loss: "cross" };
+
+let plot = null;
+let data = null;
+let patterns = new Map();
+
+const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+function power(watts) {
+  if (watts === null || watts === undefined) return "–";
+  const size = Math.abs(Math.round(watts));
+  const sign = watts < 0 && size ? "\u2212" : "";
+  if (size < 1000) return `${sign}${size}\u00a0W`;
+  return `${sign}${(Math.abs(watts) / 1000).toFixed(2)}\u00a0kW`;
+}
+
+function local(seconds) {
+  let offset = 0;
+  for (const [from, value] of data.offsets) if (seconds >= from) offset = value;
+  return new Date((seconds + offset) * 1000).toISOString().slice(11, 16);
+}
+
+function pattern(area) {
+  const colour = css(COLOURS[`${area.side}.${area.key}`]);
+  const kind = PATTERNS[area.key] || "plain";
+  const id = `${colour} ${kind}`;
+  if (patterns.has(id)) return patterns.get(id);
+  const ratio = devicePixelRatio || 1;
+  const size = Math.round(8 * ratio);
+  const tile = document.createElement("canvas");
+  tile.width = tile.height = size;
+  const pen = tile.getContext("2d");
+  pen.globalAlpha = kind === "cross" ? 0.25 : 0.82;
+  pen.fillStyle = colour;
+  pen.fillRect(0, 0, size, size);
+  pen.globalAlpha = kind === "cross" ? 0.6 : 0.32;
+  pen.strokeStyle = kind === "cross" ? colour : css("--surface");
+  pen.fillStyle = pen.strokeStyle;
+  pen.lineWidth = 1.4 * ratio;
+  pen.beginPath();
+  if (kind === "stripes" || kind === "cross") {
+    for (const shift of [-size, 0, size]) {
+      pen.moveTo(shift - 1, size + 1);
+      pen.lineTo(shift + size + 1, -1);
+    }
+  }
+  pen.stroke();
+  if (kind === "dots") {
+    pen.beginPath();
+    pen.arc(size / 2, size / 2, 1.5 * ratio, 0, 7);
+    pen.fill();
+  }
+  const made = plot.ctx.createPattern(tile, "repeat");
+  patterns.set(id, made);
+  return made;
+}
+
+function drawAreas(u) {
+  const { ctx } = u;
+  const xs = data.t.map((t) => u.valToPos(t, "x", true));
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height);
+  ctx.clip();
+  const inner = { up: null, down: null };
+  for (const area of data.areas) {
+    const below = inner[area.side];
+    const y = (value) => u.valToPos(value, "w", true);
+    let from = 0;
+    while (from < area.edge.length) {
+      if (area.edge[from] === null) {
+        from += 1;
+        continue;
+      }
+      let to = from;
+      while (to + 1 < area.edge.length && area.edge[to + 1] !== null) to += 1;
+      const path = new Path2D();
+      for (let i = from; i <= to; i += 1) path.lineTo(xs[i], y(area.edge[i]));
+      if (to === from) path.lineTo(xs[to] + 2, y(area.edge[to]));
+      for (let i = to; i >= from; i -= 1) path.lineTo(xs[i], y(below ? below[i] : 0));
+      path.closePath();
+      ctx.fillStyle = pattern(area);
+      ctx.fill(path);
+      from = to + 1;
+    }
+    inner[area.side] = area.edge;
+  }
+  const zero = u.valToPos(0, "w", true);
+  ctx.strokeStyle = css("--ink");
+  ctx.globalAlpha = 0.5;
+  ctx.lineWidth = devicePixelRatio || 1;
+  ctx.beginPath();
+  ctx.moveTo(u.bbox.left, Math.round(zero) + 0.5);
+  ctx.lineTo(u.bbox.left + u.bbox.width, Math.round(zero) + 0.5);
+  ctx.stroke();
+  ctx.restore();
+}
+
+function spread() {
+  let high = 0;
+  let low = 0;
+  for (const area of data.areas) {
+    for (const value of area.edge) {
+      if (value > high) high = value;
+      if (value < low) low = value;
+    }
+  }
+  high = Math.max(high * 1.06, 500);
+  low = Math.min(low * 1.06, 0);
+  return [low, high];
+}
+
+const style = () => ({
+  stroke: css("--muted"),
+  font: "12px Inter, system-ui, sans-serif",
+  grid: { stroke: css("--line"), width: 1 },
+  ticks: { show: false },
+});
+
+function steps(u, index, low, high) {
+  const span = high - low;
+  const step = [250, 500, 1000, 2000, 5000, 10000, 20000].find((s) => span / s <= 7) || 50000;
+  const marks = [];
+  for (let at = Math.ceil(low / step) * step; at <= high; at += step) marks.push(at);
+  return marks;
+}
+
+function options() {
+  const narrow = holder.clientWidth < 560;
+  const shown = data.ticks.filter(([, label]) => !narrow || Number(label) % 6 === 0);
+  const names = new Map(shown);
+  const axes = [
+    {
+      ...style(),
+      splits: () => shown.map(([t]) => t),
+      values: (u, marks) => marks.map((t) => names.get(t) || ""),
+      size: 26,
+      gap: 6,
+    },
+    {
+      ...style(),
+      scale: "w",
+      splits: steps,
+      values: (u, marks) =>
+        marks.map((v) => (v === 0 ? "0" : `${Math.abs(v) / 1000}${narrow ? "" : "\u00a0kW"}`)),
+      size: narrow ? 26 : 52,
+      gap: 5,
+    },
+  ];
+  const series = [{}, ...data.areas.map(() => ({ scale: "w", paths: () => null, points: { show: false } }))];
+  if (data.soc) {
+    axes.push({
+      ...style(),
+      scale: "%",
+      side: 1,
+      grid: { show: false },
+      splits: () => [0, 50, 100],
+      values: (u, marks) => marks.map((v) => `${v}${narrow ? "" : "\u00a0%"}`),
+      size: narrow ? 28 : 48,
+      gap: 5,
+    });
+    series.push({
+      scale: "%",
+      stroke: css("--ink"),
+      width: 1.8,
+      dash: [6, 3],
+      spanGaps: false,
+      points: { show: false },
+    });
+  }
+  return {
+    width: holder.clientWidth,
+    height: Math.round(Math.min(460, Math.max(290, holder.clientWidth * 0.52))),
+    padding: [10, data.soc ? 0 : 8, 0, 0],
+    legend: { show: false },
+    cursor: {
+      y: false,
+      drag: { x: false, y: false },
+      points: { show: false },
+    },
+    scales: {
+      x: { time: false, range: () => [data.from, data.to] },
+      w: { range: spread },
+      "%": { range: () => [0, 100] },
+    },
+    axes,
+    series,
+    hooks: {
+      drawAxes: [drawAreas],
+      setCursor: [(u) => legend(u.cursor.idx)],
+    },
+  };
+}
+
+// -- legend ---------------------------------------------------------------------------------------
+
+const rows = [];
+
+function swatch(area) {
+  const canvas = document.createElement("canvas");
+  const ratio = devicePixelRatio || 1;
+  canvas.width = canvas.height = 14 * ratio;
+  canvas.className = "swatch";
+  const pen = canvas.getContext("2d");
+  if (area) {
+    pen.fillStyle = pattern(area);
+    pen.fillRect(0, 0, canvas.width, canvas.height);
+  } else {
+    pen.strokeStyle = css("--ink");
+    pen.lineWidth = 2 * ratio;
+    pen.setLineDash([5 * ratio, 3 * ratio]);
+    pen.moveTo(0, 7 * ratio);
+    pen.lineTo(14 * ratio, 7 * ratio);
+    pen.stroke();
+  }
+  return canvas;
+}
+
+function addRow(list, area, name, read, idle, about) {
+  const row = document.createElement("div");
+  const term = document.createElement("dt");
+  const value = document.createElement("dd");
+  term.append(swatch(area), name);
+  if (about) row.title = about;
+  value.textContent = idle;
+  row.append(term, value);
+  list.append(row);
+  rows.push({ value, read, idle });
+}
+
+function buildLegend() {
+  rows.length = 0;
+  const lists = {
+    up: document.getElementById("legend-up"),
+    down: document.getElementById("legend-down"),
+    rest: document.getElementById("legend-rest"),
+  };
+  for (const list of Object.values(lists)) list.replaceChildren();
+  const inner = { up: null, down: null };
+  for (const area of data.areas) {
+    const below = inner[area.side];
+    const read = (i) =>
+      area.edge[i] === null ? "–" : power(Math.abs(area.edge[i] - (below ? below[i] : 0)));
+    addRow(lists[area.side], area, area.label, read, area.total, area.meaning);
+    inner[area.side] = area.edge;
+  }
+  if (data.soc) {
+    const read = (i) => (data.soc[i] === null ? "–" : `${Math.round(data.soc[i])}\u00a0%`);
+    const known = data.soc.filter((v) => v !== null);
+    const range = `${Math.round(Math.min(...known))}–${Math.round(Math.max(...known))}\u00a0%`;
+    addRow(lists.rest, null, "State of charge", read, range, "");
+  }
+  document.getElementById("legend").hidden = false;
+}
+
+function legend(at) {
+  const none = at === null || at === undefined;
+  document.getElementById("legend-time").textContent = none ? "Whole day" : local(data.t[at]);
+  for (const row of rows) row.value.textContent = none ? row.idle : row.read(at);
+}
+
+// -- life -----------------------------------------------------------------------------------------
+
+function draw() {
+  if (!data) return;
+  if (plot) plot.destroy();
+  patterns = new Map();
+  const columns = [data.t, ...data.areas.map((area) => area.edge)];
+  if (data.soc) columns.push(data.soc);
+  const made = options();
+  made.hooks.ready = [
+    (u) => {
+      plot = u;
+    },
+  ];
+  const areas = made.hooks.drawAxes[0];
+  made.hooks.drawAxes = [
+    (u) => {
+      plot = u;
+      areas(u);
+    },
+  ];
+  plot = new uPlot(made, columns, holder);
+  buildLegend();
+  holder.dataset.drawn = String(data.t.length);
+}
+
+async function load() {
+  const note = document.getElementById("chart-note");
+  try {
+    const answer = await fetch(holder.dataset.source, { cache: "no-store" });
+    if (!answer.ok) throw new Error(String(answer.status));
+    data = await answer.json();
+    await document.fonts.ready;
+    note.hidden = true;
+    draw();
+  } catch {
+    note.textContent = "The curves could not be loaded; the table below is complete.";
+    note.hidden = false;
+  }
+}
+
+if (holder) {
+  let width = 0;
+  new ResizeObserver(() => {
+    if (holder.clientWidth !== width) {
+      width = holder.clientWidth;
+      draw();
+    }
+  }).observe(holder);
+  document.addEventListener("themechange", draw);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  holder.addEventListener("keydown", (event) => {
+    if (!plot || !data) return;
+    const last = data.t.length - 1;
+    const at = plot.cursor.idx ?? last;
+    const step = event.shiftKey ? 24 : 1;
+    const next = {
+      ArrowLeft: Math.max(0, at - step),
+      ArrowRight: Math.min(last, at + step),
+      Home: 0,
+      End: last,
+    }[event.key];
+    if (next === undefined) return;
+    event.preventDefault();
+    plot.setCursor({ left: plot.valToPos(data.t[next], "x"), top: 10 });
+  });
+  holder.addEventListener("blur", () => plot && plot.setCursor({ left: -10, top: -10 }));
+  load();
+  if ("today" in holder.dataset) setInterval(() => document.hidden || load(), 60000);
+}

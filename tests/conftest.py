@@ -1,15 +1,18 @@
 """Services as real processes, as the owner starts them."""
 
+import json
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
 from sunmesh.messages import ServiceStatus, decode
 
+DEVICES = tomllib.loads((Path(__file__).parent / "devices.toml").read_text())
 PROGRAMS = Path(__file__).parent / "mesh"
 SCRIPTS = Path(sys.executable).parent
 
@@ -114,13 +117,44 @@ def recorded(rows):
     return recorded
 
 
+def device_name(collector):
+    """What the collector's one device is called."""
+    return "inverter" if collector == "collector-axpert" else collector.removeprefix("collector-")
+
+
 @pytest.fixture
-def house(site_file, database_url, tmp_path, free_port):
-    """A ``site.toml`` with everything: broker, database, one inverter behind a pty, a portal."""
+def devices(tmp_path):
+    """The tables of ``site.toml`` with the device of each collector, all or one."""
+
+    def devices(*collectors):
+        text = ""
+        for collector in collectors or DEVICES:
+            link = tmp_path / device_name(collector)
+            text += f"[devices.{device_name(collector)}]\n"
+            for key, value in DEVICES[collector]["device"].items():
+                text += f"{key} = {json.dumps(value)}\n".replace("{link}", str(link))
+        return text
+
+    return devices
+
+
+@pytest.fixture
+def emulate(launch, tmp_path):
+    """Start the emulator of a collector's device."""
+
+    def emulate(collector):
+        link = str(tmp_path / device_name(collector))
+        options = [word.replace("{link}", link) for word in DEVICES[collector]["emulate"]]
+        return launch(collector, "emulate", *options)
+
+    return emulate
+
+
+@pytest.fixture
+def house(site_file, database_url, free_port, devices):
+    """A ``site.toml`` with everything: broker, database, a device a collector, a portal."""
     return site_file(
         f'[database]\nurl = "{database_url}"\n'
         "[recorder]\nlinger_s = 0.1\n"
-        f"[web]\nport = {free_port}\n"
-        '[devices.inverter]\nfamily = "axpert"\n'
-        f'port = "{tmp_path / "axpert"}"\npoll_interval_s = 2\n'
+        f"[web]\nport = {free_port}\n" + devices()
     )

@@ -4,25 +4,19 @@ Each collector polls its own emulator, as in the demo, and its messages are read
 """
 
 import math
+import tomllib
 from pathlib import Path
 
 import pytest
 from recorder.codec import read
 from recorder.migrations import migrate
 from recorder.store import Store
-from sunmesh import topics as topic_tree
 from sunmesh.messages import Info, Sample, Settings, Status, decode
 from sunmesh.vocabulary import POSITIVE, VOCABULARY, Kind
 
 ROOT = Path(__file__).parents[2]
 
-# Collector to its device's table (a pty stands at {link}) and the options of its emulator.
-DEVICES = {
-    "collector-axpert": (
-        'family = "axpert"\nport = "{link}"\npoll_interval_s = 2\n',
-        ["--pty", "{link}", "--baud", "0"],
-    ),
-}
+DEVICES = tomllib.loads((ROOT / "tests/devices.toml").read_text())
 COLLECTORS = sorted(path.parent.name for path in ROOT.glob("services/collector-*/pyproject.toml"))
 KINDS = {"telemetry": Sample, "info": Info, "settings": Settings, "status": Status}
 
@@ -38,25 +32,24 @@ def said(request):
 
 
 @pytest.fixture
-def messages(said, launch, site_file, tmp_path, mesh, eventually):
+def messages(said, launch, emulate, devices, site_file, mesh, eventually):
     """The messages of one collector, in their order, after three samples and its settings."""
     collector, known = said
     if known:
         return known
-    link = str(tmp_path / "device")
-    table, options = DEVICES[collector]
-    site = site_file("[devices.thing]\n" + table.format(link=link))
+    site = site_file(devices(collector))
     got = {kind: [] for kind in KINDS}
     listener = mesh("listener")
-
-    def take(message):
-        got[topic_tree.parse(message.topic).kind].append(message)
-
     for kind in KINDS:
-        listener.subscribe(listener.topics.every(kind), take)
-    launch(collector, "emulate", *(word.format(link=link) for word in options))
-    launch(collector, "run", "--config", site)
-    eventually(lambda: len(got["telemetry"]) >= 3 and got["settings"], 30, "it speaks")
+        listener.subscribe(listener.topics.every(kind), got[kind].append)
+    emulate(collector)
+    process = launch(collector, "run", "--config", site)
+
+    def complete():
+        assert process.popen.poll() is None, process.said
+        return len(got["telemetry"]) >= 3 and got["settings"]
+
+    eventually(complete, 60, "it speaks")
     known.update(got)
     return known
 

@@ -2,6 +2,8 @@
 
 import time
 import urllib.request
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from sunmesh import clock
@@ -37,7 +39,7 @@ def numbers(recorded):
 
 
 def test_from_the_inverter_to_the_portal(
-    house, launch, online, mesh, topics, recorded, rows, eventually, tmp_path, free_port
+    house, launch, online, mesh, topics, recorded, rows, eventually, emulate, free_port
 ):
     seen = {}
     witness = mesh("witness")
@@ -45,7 +47,7 @@ def test_from_the_inverter_to_the_portal(
         topics.telemetry("inverter"),
         lambda m: seen.__setitem__((sample := decode(Sample, m.payload)).ms, sample),
     )
-    launch("collector-axpert", "emulate", "--pty", tmp_path / "axpert", "--baud", "9600")
+    emulate("collector-axpert")
     launch("recorder", "run", "--config", house)
     launch("web", "run", "--config", house)
     launch("collector-axpert", "run", "--config", house)
@@ -64,10 +66,19 @@ def test_from_the_inverter_to_the_portal(
     readable = {name for name, value in seen[three[0]].values.items() if value not in (None, [])}
     assert {name.split("/")[0] for name in stored} >= readable
 
-    with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/", timeout=10) as answer:
-        page = answer.read().decode()
-    assert answer.status == 200
-    assert "<html" in page
+    portal = f"http://127.0.0.1:{free_port}"
+    with urllib.request.urlopen(f"{portal}/", timeout=10) as answer:
+        assert answer.status == 200
+        assert "<html" in answer.read().decode()
+    with urllib.request.urlopen(f"{portal}/live", timeout=20) as stream:
+        events = (line.decode().strip() for line in stream if line.startswith(b"event:"))
+        assert next(events) == "event: full"
+        assert next(events) == "event: patch"
+    today = datetime.now(ZoneInfo("Europe/Bratislava")).date()
+    with urllib.request.urlopen(f"{portal}/day/{today}.csv", timeout=10) as answer:
+        head, *table = answer.read().decode().splitlines()
+    assert "pv_power_w" in head
+    assert table
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])

@@ -1,0 +1,141 @@
+"""Console script ``recorder``: run, migrate, ingest, status. The only file that wires."""
+
+import argparse
+import json
+import logging
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import IO
+
+from sunmesh import config, service
+from sunmesh.config import Site
+from sunmesh.errors import ConfigError
+
+from . import __version__
+from .config import RecorderConfig
+
+
+def main() -> None:
+    """Run the verb that the command line names."""
+    service.main(_entry)
+
+
+def _entry() -> int:
+    parser = argparse.ArgumentParser(prog="recorder", description=__doc__.partition(":")[0])
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", type=Path, default=None, help="site.toml (or SUNMESH_CONFIG)")
+    common.add_argument("--log", default="info", choices=("debug", "info", "warning", "error"))
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("run", parents=[common], help="record until stopped")
+    migrate = verbs.add_parser("migrate", parents=[common], help="bring the tables up to date")
+    migrate.add_argument("--to", default="head", help="a revision, head, base or -1; down, too")
+    ingest = verbs.add_parser("ingest", parents=[common], help="store messages from JSON lines")
+    ingest.add_argument("file", help='lines {"topic":…,"payload":…}; - reads standard input')
+    status = verbs.add_parser("status", parents=[common], help="what the database holds")
+    status.add_argument("--json", action="store_true", help="for programs")
+    arguments = parser.parse_args()
+    service.setup_logging(arguments.log)
+    path = arguments.config or config.default_path()
+    site = config.load(path, "recorder")
+    match arguments.verb:
+        case "run":
+            return _run(site)
+        case "migrate":
+            return _migrate(site, arguments.to)
+        case "ingest":
+            return _ingest(site, arguments.file)
+    return _status(site, arguments.json)
+
+
+def _run(site: Site) -> int:
+    from sunmesh.mqtt import Mesh
+
+    from .service import Recorder, migrate_apart
+    from .store import Store
+
+    settings = site.section("recorder", RecorderConfig)
+    store = Store(site.database.sqlalchemy_url(), migrate_apart(site.path))
+    mesh = Mesh(
+        site.broker,
+        site.topics,
+        "recorder",
+        session_expiry_s=settings.session_days * 86400,
+        manual_ack=True,
+        receive_maximum=min(1000, settings.buffer_messages),
+    )
+    recorder = Recorder(settings, mesh, store)
+    return service.run("recorder", __version__, mesh, recorder.work, recorder.counters)
+
+
+def _migrate(site: Site, target: str) -> int:
+    from alembic.util import CommandError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from .migrations import migrate
+    from .sql import DatabaseError, reason
+
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
+    try:
+        migrate(site.database.sqlalchemy_url(), target)
+    except (CommandError, SQLAlchemyError, DatabaseError) as err:
+        print(f"{site.database!r}: {reason(err)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _ingest(site: Site, name: str) -> int:
+    from .ingest import Progress, ingest
+    from .service import migrate_apart
+    from .sql import DatabaseError
+    from .store import Store
+
+    shown = time.monotonic()
+
+    def report(progress: Progress) -> None:
+        nonlocal shown
+        if time.monotonic() - shown >= 1:
+            shown = time.monotonic()
+            print(f"recorder ingest: {progress}", file=sys.stderr, flush=True)
+
+    store = Store(site.database.sqlalchemy_url(), migrate_apart(site.path))
+    try:
+        with _open(name) as lines:
+            progress = ingest(lines, store, site.site.name, report)
+    except DatabaseError as err:
+        print(f"{site.database!r}: {err}; give the same lines again", file=sys.stderr)
+        return 1
+    finally:
+        store.close()
+    print(f"recorder ingest: {progress}", file=sys.stderr)
+    return 1 if progress.refused else 0
+
+
+def _open(name: str) -> AbstractContextManager[IO[bytes]]:
+    """The file, or standard input, which stays open."""
+    if name == "-":
+        return nullcontext(sys.stdin.buffer)
+    try:
+        return Path(name).open("rb")
+    except OSError as err:
+        raise ConfigError(f"{name}: cannot be read ({err.strerror})") from err
+
+
+def _status(site: Site, as_json: bool) -> int:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from .sql import reason
+    from .status import for_people, status
+
+    try:
+        found = status(site.database.sqlalchemy_url())
+    except SQLAlchemyError as err:
+        print(f"{site.database!r} is not reachable: {reason(err)}", file=sys.stderr)
+        return 1
+    print(json.dumps(found, indent=1) if as_json else for_people(found))
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""``collector-pl80``: wires the parts together for each of the five verbs."""
+
+import argparse
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from sunmesh import collector, service
+from sunmesh.config import Site
+from sunmesh.errors import ConfigError
+from sunmesh.mqtt import Mesh
+from sunmesh.poll import Poller
+
+from . import __version__, codec
+from .config import Pl80Device
+from .service import Pl80
+from .transport import Link, port_of
+
+NAME = "collector-pl80"
+MODELS = ("PL20", "PL40", "PL60", "PL80")
+BAUDS = (300, 1200, 2400, 9600)
+
+
+def pollers(site: Site, mesh: Mesh) -> list[Poller]:
+    """A poller for each charge controller of the site."""
+    _stand_in(site)
+    result = []
+    for device, config in site.devices_of("pl80", Pl80Device).items():
+        link = Link(port_of(config, f"{NAME} for {device}"), config.baud)
+        poller = Poller(
+            device,
+            Pl80(config, link),
+            mesh,
+            interval_s=config.poll_interval_s,
+            settings_interval_s=config.settings_interval_s,
+        )
+        link.counters.update(poller.counters)
+        poller.counters = link.counters  # one set, for the health message
+        result.append(poller)
+    return result
+
+
+def _stand_in(site: Site) -> None:
+    """Give the process the site's time zone: a controller's clock shows the time on its wall."""
+    os.environ["TZ"] = site.site.time_zone
+    time.tzset()
+
+
+def decode_arguments(parser: argparse.ArgumentParser) -> None:
+    """One exchange on the command line."""
+    parser.add_argument("--tx", default="", metavar="14320...", help="what was asked, hex")
+    parser.add_argument("--rx", default="", metavar="c889", help="what came back, hex")
+    parser.add_argument("--model", choices=MODELS)
+    parser.add_argument("--system-v", type=int, choices=[12, 24, 32, 36, 48])
+
+
+def decode_request(options: argparse.Namespace) -> dict[str, Any]:
+    """These arguments as :func:`collector_pl80.codec.decode` wants them."""
+    return {
+        "tx": list(collector.hex_bytes(options.tx, "tx")),
+        "rx": list(collector.hex_bytes(options.rx, "rx")),
+        "model": options.model,
+        "system_v": options.system_v,
+    }
+
+
+def port_arguments(parser: argparse.ArgumentParser) -> None:
+    """How a controller is reached, without a configuration file."""
+    parser.add_argument("--port", required=True, help="/dev/serial/by-id/..., socket://HOST:PORT")
+    parser.add_argument("--baud", type=int, choices=BAUDS, default=9600, help="default: 9600")
+
+
+def device_of(options: argparse.Namespace) -> Pl80Device:
+    """The device that these arguments name; any port will do, it is asked once only."""
+    return Pl80Device(port=options.port, baud=options.baud, allow_unstable_port=True)
+
+
+def probe(options: argparse.Namespace) -> int:
+    """Print who is on the port, and what it measures."""
+    from .survey import survey
+
+    print(json.dumps(survey(device_of(options)), indent=2, ensure_ascii=False))
+    return 0
+
+
+def record_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the answers are written."""
+    port_arguments(parser)
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--model", default="", help="as its label says, for the file")
+
+
+def record(options: argparse.Namespace) -> int:
+    """Write every answer of the controller into a capture file."""
+    from .survey import record as answers
+
+    records = answers(device_of(options), options.model)
+    lines = ",\n ".join(json.dumps(record, ensure_ascii=False) for record in records)
+    options.output.write_text(f"[\n {lines}\n]\n", encoding="utf-8")
+    print(f"{options.output}: {len(records)} answers; look through it before you share it")
+    return 0
+
+
+def emulate_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which controller, and what goes wrong with it."""
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--pty", type=Path, metavar="PATH", help="link to make to a terminal")
+    where.add_argument("--tcp", metavar="HOST:PORT", help="listen for port = socket://HOST:PORT")
+    parser.add_argument("--model", choices=MODELS, default="PL80")
+    parser.add_argument("--system-v", type=int, choices=[12, 24, 32, 36, 48], default=24)
+    parser.add_argument("--baud", type=int, default=9600, help="pace of the line; 0 = no waiting")
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="KIND[:RATE]",
+        help="crc, nak, echo, silent, short or noise, for a part (0 to 1) of the answers",
+    )
+    parser.add_argument("--device", default="pl80", help="its name, for the simulated house")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=os.environ.get("SUNMESH_CONFIG"),
+        metavar="FILE",
+        help="follow the simulated house of this site (default: SUNMESH_CONFIG, else none)",
+    )
+
+
+def emulate(options: argparse.Namespace, stop: threading.Event) -> int:
+    """Be a charge controller until the event is set."""
+    from sunmesh import config
+    from sunmesh.emulation import Faults, World, serve_pty, serve_tcp
+
+    from .emulator import BYTES, TURN_AROUND_S, Controller
+
+    pause_s = TURN_AROUND_S + 10 * BYTES / options.baud if options.baud else 0.0
+    controller = Controller(options.model, options.system_v, World(), turn_around_s=pause_s)
+    line: dict[str, Any] = {
+        "baud": options.baud or None,
+        "faults": Faults.parse(options.fault),
+        "stop": stop,
+    }
+    mesh = None
+    if options.config:
+        site = config.load(options.config, NAME)
+        _stand_in(site)
+        mesh = Mesh(site.broker, site.topics, NAME, instance=f"emulator-{options.device}")
+        controller.follow(mesh)
+        mesh.start()
+    try:
+        if options.pty:
+            serve_pty(options.pty, controller, **line)
+        else:
+            host, _, port = options.tcp.rpartition(":")
+            if not port.isdecimal():
+                raise ConfigError(f"--tcp {options.tcp}: write HOST:PORT")
+            serve_tcp(host, int(port), controller, **line)
+    finally:
+        if mesh is not None:
+            mesh.stop(1.0)
+    return 0
+
+
+FAMILY = collector.Family(
+    name=NAME,
+    version=__version__,
+    about="Reads Plasmatronics charge controllers (PL20 to PL80) and publishes them.",
+    pollers=pollers,
+    decode=codec.decode,
+    decode_arguments=decode_arguments,
+    decode_request=decode_request,
+    probe_arguments=port_arguments,
+    probe=probe,
+    record_arguments=record_arguments,
+    record=record,
+    emulate_arguments=emulate_arguments,
+    emulate=emulate,
+)
+
+
+def main() -> None:
+    """The console script."""
+    service.main(lambda: collector.main(FAMILY))
+
+
+if __name__ == "__main__":
+    main()

@@ -33,11 +33,11 @@ def test_a_round_over_a_serial_port(inverter):
 
 
 def test_thirty_percent_damaged_answers_on_the_line(inverter, short_waits):
-    truth_source = Axpert(AxpertDevice(port=str(inverter())), None)
-    truth_source._link = Link(port_of(truth_source._config, "test"))
-    truth_source.open()
-    truth = truth_source.poll().values
-    truth_source.close()
+    config = AxpertDevice(port=str(inverter()))
+    clean = Axpert(config, Link(port_of(config, "test")))
+    clean.open()
+    truth = clean.poll().values
+    clean.close()
     config = AxpertDevice(port=str(inverter(faults=Faults({"crc": 0.3}, seed=4))), dialect="PI30")
     link = Link(port_of(config, "test"))
     source = Axpert(config, link)

@@ -411,7 +411,7 @@ FOREIGN: Mapping[str, Callable[[list[str]], str]] = {
 }
 """Same command, another dialect: these are known, and refused rather than guessed at."""
 
-SET_COMMANDS = re.compile(
+SET_COMMANDS = (
     r"(POP|PCP|PPCP|PGR|PBT|PBCV|PBDV|PSDV|PCVV|PBFT|MCHGC|MNCHGC|MUCHGC|MSCHGC|F|V|POPM|POPLG|PPVOKC"
     r"|PSPB|PBEQE|PBEQT|PBEQP|PBEQV|PBEQOT|PBEQA|PCVT|PCST|DAT|PBATCD|PBATMAXDISC)[0-9.]+"
     r"|(P[ED][a-z]+)+|PF"
@@ -419,6 +419,13 @@ SET_COMMANDS = re.compile(
     r"|P[ED][A-I]|PF)"
 )
 """Commands whose answer is ACK or NAK. Not what may be sent: that is in ``commands``."""
+
+
+def is_set_command(command: str) -> bool:
+    """Whether ``command`` is answered by ACK or NAK."""
+    if key_of(command) in LAYOUTS or command in READERS:
+        return False
+    return re.fullmatch(SET_COMMANDS, command) is not None  # compiled by who sets, not by who polls
 
 
 # --- Decoding ------------------------------------------------------------------------------------
@@ -444,7 +451,7 @@ def decode(
         FrameError: all values of a frame or none: a damaged one yields nothing.
     """
     key = key_of(command)
-    sets = SET_COMMANDS.fullmatch(command) is not None
+    sets = is_set_command(command)
     if not sets and key not in LAYOUTS and key not in READERS:
         raise FrameError("unsupported", f"{command} is not a command of PI30 or PI18")
     data = unframe(raw, command)

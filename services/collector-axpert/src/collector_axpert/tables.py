@@ -77,13 +77,12 @@ def no(text: str) -> Value:
 
 def matching(pattern: str) -> Parse:
     """The text itself, or the first group, where the whole of it matches."""
-    compiled = re.compile(pattern)
 
     def parse(text: str) -> Value:
-        match = compiled.fullmatch(text)
+        match = re.fullmatch(pattern, text)
         if not match:
             raise ValueError(f"{text!r} does not look like {pattern}")
-        return match[compiled.groups and 1]
+        return match[match.re.groups and 1]
 
     return parse
 

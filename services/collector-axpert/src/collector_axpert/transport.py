@@ -205,7 +205,7 @@ class Link:
         data = codec.request(command)
         self._port.write(data)
         wait_s = SLOW_S.get(codec.key_of(command), DEADLINE_S)
-        if codec.SET_COMMANDS.fullmatch(command):
+        if codec.is_set_command(command):
             wait_s = SET_DEADLINE_S
         deadline = time.monotonic() + wait_s
         raw = self._port.read_some(deadline)

@@ -47,7 +47,7 @@ check: ## format, lint, types, tests
 	$(BIN)/mypy
 	$(BIN)/pytest -q
 
-bench: install ## the numbers, as JSON, each beside its floor
+bench: install peers ## the numbers, as JSON, each beside its floor
 	@$(BIN)/python -m bench $(BENCH)
 
 capture: install ## record a device's answers for the tests: FAMILY=axpert PORT=/dev/serial/by-id/... OUTPUT=file

@@ -22,10 +22,10 @@ KINDS = {"telemetry": Sample, "info": Info, "settings": Settings, "status": Stat
 
 
 def test_every_collector_is_held_to_the_contract():
-    assert sorted(DEVICES) == COLLECTORS
+    assert set(COLLECTORS) <= set(DEVICES)
 
 
-@pytest.fixture(scope="module", params=sorted(DEVICES))
+@pytest.fixture(scope="module", params=COLLECTORS)
 def said(request):
     """A collector's messages by kind; filled by the first test that asks."""
     return request.param, {}

@@ -17,6 +17,12 @@ from sunmesh.testing import Server, find_free_port, find_program
 from sunmesh.topics import Topics
 
 ROOT = Path(__file__).parents[2]
+USERS = [
+    line.removeprefix("user ")
+    for line in (ROOT / "mosquitto/acl").read_text().splitlines()
+    if line.startswith("user ")
+]
+COLLECTORS = [user for user in USERS if user.startswith("collector-")]
 TOPICS = Topics("home")
 SENTINEL = "sunmesh/home/sentinel"
 
@@ -32,24 +38,29 @@ SAMPLE = {
     "decision": TOPICS.decision("storm"),
     "world": TOPICS.sim("world"),
     "emulator": TOPICS.sim("inverter/settings"),
+    "mbmd": "mbmd/sdm1-1/Power",
 }
 OWN = {"own status", "own health"}
 DEVICE = {"telemetry", "info", "settings", "device status", "result", "alarm"}
 SIMULATED = {"world", "emulator"}
+KEPT = set(SAMPLE) - SIMULATED - {"mbmd"}
 WRITES = {
-    "collector-axpert": DEVICE | {"emulator"},
+    **dict.fromkeys(COLLECTORS, DEVICE | {"emulator"}),
     "recorder": set(),
     "web": {"command", "ack"},
     "simulator": SIMULATED,
     "home-assistant": {"command"},
+    "mbmd": {"mbmd"},
     "healthcheck": set(),
 }
 READS = {
-    "collector-axpert": SIMULATED | {"command"},
-    "recorder": set(SAMPLE) - SIMULATED | OWN,
-    "web": set(SAMPLE) - SIMULATED - {"command"} | OWN,
+    **dict.fromkeys(COLLECTORS, SIMULATED | {"command"}),
+    "collector-meter": SIMULATED | {"command", "mbmd"},
+    "recorder": KEPT | OWN,
+    "web": KEPT - {"command"} | OWN,
     "simulator": SIMULATED,
     "home-assistant": DEVICE | {"ack"} | OWN,
+    "mbmd": set(),
     "healthcheck": set(),
 }
 
@@ -215,15 +226,10 @@ def test_a_message_beyond_the_limit_is_not_taken(connect, eventually):
 
 def test_passwords_are_made_once_and_for_their_owner_only(tmp_path):
     make_passwords(tmp_path)
-    users = [
-        line.split()[1]
-        for line in (ROOT / "mosquitto/acl").read_text().splitlines()
-        if line.startswith("user ")
-    ]
     first = passwords(tmp_path)
-    assert sorted(first) == sorted(users) == sorted(WRITES) == sorted(READS)
+    assert sorted(first) == sorted(USERS) == sorted(WRITES) == sorted(READS)
     assert all(len(password) >= 32 for password in first.values())
-    assert len(set(first.values())) == len(users)
+    assert len(set(first.values())) == len(USERS)
     hashes = (tmp_path / "broker/passwords").read_text()
     assert not any(password in hashes for password in first.values())
     for path in [*(tmp_path / "secrets").iterdir(), *(tmp_path / "broker").iterdir()]:
@@ -239,4 +245,4 @@ def test_passwords_are_made_once_and_for_their_owner_only(tmp_path):
     assert second.pop("web") != first.pop("web")
     assert second == first
     lines = (tmp_path / "broker/passwords").read_text().splitlines()
-    assert sorted(line.split(":")[0] for line in lines) == sorted(users)
+    assert sorted(line.split(":")[0] for line in lines) == sorted(USERS)

@@ -131,6 +131,17 @@ TABLE = [
         {"now": NIGHT, "pv_w": 0, "load_w": 310, "battery_w": 340, "soc": 8},
         "The house runs on its battery. Battery 8 %, below its reserve.",
     ),
+    (
+        {
+            "pv_w": 0,
+            "load_w": 310,
+            "battery_w": 340,
+            "soc": 31,
+            "sunset": at("2026-11-21T16:45"),
+            "sunrise": at("2026-11-22T06:55"),
+        },
+        "The house runs on its battery. Battery 31 %.",
+    ),
     # -- grid
     (
         {"pv_w": 0, "load_w": 700, "battery_w": 0, "grid_w": 740, "soc": 22, "grid_present": True},

@@ -679,12 +679,11 @@ class Board:
 
     def open(self) -> Stream | None:
         """A stream that begins with everything; None when there are too many."""
-        stream = self.streams.open()
-        if stream is None:
-            return None
         with self._lock:
             self._publish()
-            stream.put(b"event: full\ndata: " + self._full_of_sent() + b"\n\n")
+            stream = self.streams.open()
+            if stream is not None:
+                stream.put(b"event: full\ndata: " + self._full_of_sent() + b"\n\n")
         return stream
 
     def _full_of_sent(self) -> bytes:

@@ -176,8 +176,8 @@ def _battery(state: Situation) -> str:
     if state.soc <= state.reserve:
         return f"{level}, below its reserve."
     text = f"{level}{_emptying(state)}"
-    dark = state.has_pv and (state.pv_w or 0.0) < DARK_W
-    if dark and state.sunrise is not None:
+    night = state.sunrise is not None and (state.sunset is None or state.sunrise < state.sunset)
+    if night and state.sunrise is not None and state.has_pv and (state.pv_w or 0.0) < DARK_W:
         text += f"; sun from {state.sunrise:%H:%M}"
     return f"{text}."
 

@@ -13,6 +13,7 @@ let ahead = Number(main.dataset.now) - Date.now(); // the portal's clock less th
 let source = null;
 let heard = Date.now();
 let pollTimer = 0;
+let connectTimer = 0;
 let rebuilding = false;
 
 const now = () => Date.now() + ahead;
@@ -171,7 +172,8 @@ async function poll() {
 function connect(wait = 0) {
   if (source) source.close();
   source = null;
-  setTimeout(() => {
+  clearTimeout(connectTimer);
+  connectTimer = setTimeout(() => {
     source = new EventSource(main.dataset.live);
     const hear = (whole) => (event) => {
       take(JSON.parse(event.data), whole);
@@ -206,6 +208,7 @@ document.addEventListener("visibilitychange", () => {
   if (document.hidden) {
     if (source) source.close();
     source = null;
+    clearTimeout(connectTimer);
     clearTimeout(pollTimer);
   } else if (!source) {
     connect();

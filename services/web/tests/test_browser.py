@@ -1,0 +1,398 @@
+"""The pages in a real browser, on a real broker."""
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from zoneinfo import ZoneInfo
+
+import pytest
+from playwright.sync_api import Browser, Page, Request, sync_playwright
+from sunmesh import clock
+from sunmesh.config import load
+from sunmesh.messages import Info, Sample, Status, encode
+from waitress import create_server, wasyncore
+from web.app import create_app
+from web.board import Board
+from web.config import WebConfig
+from web.live import Live
+from web.queries import History
+
+pytestmark = pytest.mark.browser
+
+ZONE = ZoneInfo("Europe/Bratislava")
+SIZES = {"phone": (360, 740), "desk": (1280, 860)}
+VALUES = {
+    "grid_voltage_v": 231.0,
+    "ac_output_power_w": 400,
+    "battery_voltage_v": 52.0,
+    "battery_charge_current_a": 10,
+    "battery_discharge_current_a": 0,
+    "battery_power_w": -520,
+    "battery_soc_percent": 80,
+    "pv_power_w": 700,
+    "pv2_power_w": 300,
+    "device_mode": "battery",
+    "warnings": ["overload"],
+}
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """One headless Chromium for all tests here."""
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
+        )
+        yield made
+        made.close()
+
+
+class Portal:
+    """The portal in this process, so that a test can restart it on its port."""
+
+    def __init__(self, site_path: Path, mesh: Callable[..., object], port: int) -> None:
+        self.site = load(site_path, "web", {})
+        self.config = self.site.section("web", WebConfig)
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self._mesh = mesh
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        self._stop = threading.Event()
+        client = self._mesh("web")
+        live = Live(client, self.site.devices)
+        self.history = History(self.site.database.sqlalchemy_url(), self.site.site.zone)
+        self.board = Board(self.config, self.site, live, self.history)
+        self._sockets: dict[int, object] = {}
+        self._server = create_server(
+            create_app(self.site, self.board),
+            map=self._sockets,
+            host="127.0.0.1",
+            port=self.port,
+            threads=self.config.threads,
+            channel_request_lookahead=1,
+        )
+        self._client = client
+        self._threads = [
+            threading.Thread(target=target, daemon=True)
+            for target in (
+                lambda: self.board.serve(self._stop),
+                lambda: self.board.keep_facts(self._stop),
+                self._loop,
+            )
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            wasyncore.loop(timeout=0.1, use_poll=True, map=self._sockets, count=1)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self.board.streams.end()
+        self.board.live.wake()
+        for thread in self._threads:
+            thread.join(10)
+        self._server.task_dispatcher.shutdown(cancel_pending=True, timeout=2)
+        wasyncore.close_all(self._sockets, ignore_all=True)
+        self._client.stop(0.2)
+        self.history.close()
+
+
+@pytest.fixture
+def portal(site_file, mesh, free_port, sqlite, tmp_path) -> Iterator[Portal]:
+    """A portal with two days of history, 05:00 to 07:00 missing, and one inverter."""
+    values = {name: value for name, value in VALUES.items() if name != "warnings"}
+    sqlite.add(
+        (datetime(2025, 6, day, minute // 60, minute % 60, tzinfo=ZONE), values)
+        for day in (9, 12)
+        for minute in range(1440)
+        if not 300 <= minute < 420
+    )
+    path = site_file(
+        f'[database]\nurl = "sqlite:///{tmp_path}/history.db"\n[web]\nport = {free_port}\n'
+        '[devices.inverter]\nfamily = "axpert"\n'
+    )
+    made = Portal(path, mesh, free_port)
+    made.start()
+    yield made
+    made.stop()
+
+
+class House:
+    """Publishes what an inverter's collector would."""
+
+    def __init__(self, client, topics) -> None:
+        self.client, self.topics = client, topics
+        ts = clock.iso(clock.now())
+        info = Info(ts, "axpert", "Voltronic", "VMIII-5000", poll_interval_s=5.0)
+        client.publish(topics.info("inverter"), encode(info), retain=True)
+        self.status("online")
+
+    def status(self, state: str, reason: str = "") -> None:
+        content = Status(state, clock.iso(clock.now()), reason)
+        self.client.publish(self.topics.status("inverter"), encode(content), retain=True)
+
+    def say(self, **values) -> None:
+        content = Sample(ts=clock.iso(clock.now()), values=VALUES | values)
+        self.client.publish(self.topics.telemetry("inverter"), encode(content), retain=True)
+
+
+@pytest.fixture
+def house(mesh, topics) -> House:
+    return House(mesh("collector-axpert"), topics)
+
+
+class Visit:
+    """A page, with everything that it asked for and complained of."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        page.on("request", self._asked)
+        page.on("console", lambda m: self.complaints.append(f"{m.type}: {m.text}"))
+        page.on("pageerror", lambda e: self.complaints.append(f"error: {e}"))
+
+    def _asked(self, request: Request) -> None:
+        self.requests.append(request.url)
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
+    """Opens pages in windows of their own."""
+    contexts = []
+
+    def make(size: str = "desk", scheme: str = "light", **options) -> Visit:
+        width, height = SIZES[size]
+        context = browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            is_mobile=size == "phone",
+            has_touch=size == "phone",
+            **options,
+        )
+        context.set_default_timeout(15_000)
+        contexts.append(context)
+        return Visit(context.new_page())
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+def text_is(page: Page, selector: str, wanted: str) -> None:
+    page.wait_for_function(
+        "([s, t]) => document.querySelector(s)?.textContent.replaceAll('\\u00a0', ' ') === t",
+        arg=[selector, wanted],
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_pages_move_fit_and_ask_nobody_else(portal, house, visit, size, scheme) -> None:
+    house.say()
+    seen = visit(size, scheme)
+    page = seen.page
+    page.goto(portal.url + "/")
+    text_is(page, "[data-s='node.load.text']", "400 W")
+    text_is(page, "#link", "live")
+    house.say(ac_output_power_w=1234)
+    text_is(page, "[data-s='node.load.text']", "1.23 kW")
+    text_is(page, "[data-s='device.inverter.ac_output_power_w']", "1.23 kW")
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (ground == "rgb(18, 20, 23)") == (scheme == "dark")
+    assert page.locator(".node").count() == 6
+    for path in ("/", "/day", "/day/2025-06-12"):
+        page.goto(portal.url + path)
+        if path == "/day/2025-06-12":
+            page.wait_for_selector("#chart[data-drawn]")
+        inside = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+        assert page.evaluate(inside), f"{path} is wider than the window"
+        small = page.evaluate(
+            "[...document.querySelectorAll('nav a, button, .arrow, summary')]"
+            ".filter(e => e.getBoundingClientRect().height < 32).map(e => e.outerHTML)"
+        )
+        assert small == []
+    assert seen.requests
+    assert all(url.startswith(portal.url + "/") for url in seen.requests), seen.requests
+    assert seen.complaints == []
+
+
+def test_values_do_not_move_the_page(portal, house, visit) -> None:
+    house.say()
+    page = visit("phone").page
+    page.goto(portal.url + "/")
+    text_is(page, "#link", "live")
+    boxes = (
+        "[...document.querySelectorAll('.card, .headline, .tile, .picture')]"
+        ".map(e => { const b = e.getBoundingClientRect(); return [b.x, b.y, b.width, b.height] })"
+    )
+    before = page.evaluate(boxes)
+    for watts in (1, 99, 1000, 12_345):
+        house.say(ac_output_power_w=watts, pv_power_w=watts + 900)
+        amount = f"{watts} W" if watts < 1000 else f"{watts / 1000:.2f} kW"
+        text_is(page, "[data-s='node.load.text']", amount)
+    house.say()
+    text_is(page, "[data-s='node.load.text']", "400 W")
+    assert page.evaluate(boxes) == before
+
+
+def test_a_sample_is_on_the_page_within_300_ms(portal, house, visit) -> None:
+    house.say()
+    page = visit().page
+    page.goto(portal.url + "/")
+    text_is(page, "#link", "live")
+    page.evaluate(
+        """() => {
+            window.seen = {};
+            const place = document.querySelector("[data-s='device.inverter.ac_output_power_w']");
+            new MutationObserver(() => { seen[place.textContent] = Date.now(); })
+                .observe(place, { childList: true, characterData: true, subtree: true });
+        }"""
+    )
+    delays = []
+    for watts in range(501, 522):
+        begun = clock.epoch_ms(clock.now())
+        house.say(ac_output_power_w=watts)
+        shown = f"{watts}\N{NO-BREAK SPACE}W"
+        page.wait_for_function("t => window.seen[t]", arg=shown)
+        delays.append(page.evaluate("t => window.seen[t]", shown) - begun)
+    assert median(delays) <= 300, delays
+
+
+def test_a_restart_of_the_portal_is_survived(portal, house, visit) -> None:
+    house.say()
+    page = visit().page
+    page.goto(portal.url + "/")
+    text_is(page, "#link", "live")
+    portal.stop()
+    page.wait_for_function("() => document.getElementById('link').dataset.state !== 'live'")
+    portal.start()
+    house.say(ac_output_power_w=777)
+    text_is(page, "[data-s='node.load.text']", "777 W")
+    text_is(page, "#link", "live")
+
+
+def test_without_a_stream_the_page_asks(portal, house, visit, monkeypatch) -> None:
+    house.say()
+    portal.board.streams.limit = 0
+    page = visit().page
+    page.goto(portal.url + "/")
+    text_is(page, "#link", "asking every 5 s")
+    house.say(ac_output_power_w=888)
+    text_is(page, "[data-s='node.load.text']", "888 W")
+
+
+def test_a_lost_device_turns_red_and_comes_back(portal, house, visit) -> None:
+    house.say()
+    page = visit("phone", "dark").page
+    page.goto(portal.url + "/")
+    text_is(page, "#link", "live")
+    assert page.locator(".bar").get_attribute("data-state") == "fresh"
+    house.status("offline", "no answer on /dev/axpert")
+    page.wait_for_selector(".banner.critical")
+    assert "no answer on /dev/axpert" in page.locator(".banner").inner_text()
+    assert page.locator(".bar").get_attribute("data-state") == "lost"
+    assert "look at collector-axpert" in page.locator(".bar-age").inner_text()
+    text_is(page, "[data-s='node.load.text']", "–")
+    house.status("online")
+    house.say()
+    text_is(page, "[data-s='node.load.text']", "400 W")
+    page.wait_for_selector(".banner", state="detached")
+
+
+def test_values_explain_themselves_by_pointer_and_keyboard(portal, house, visit) -> None:
+    house.say()
+    page = visit().page
+    page.goto(portal.url + "/")
+    text_is(page, "#link", "live")
+    page.hover(".node.pv >> nth=0")
+    tip = page.locator("#tip")
+    assert "inverter · " in tip.inner_text()
+    assert tip.inner_text().endswith("· good")
+    page.keyboard.press("Escape")
+    assert tip.is_hidden()
+    page.focus(".soc")
+    assert "ago · good" in tip.inner_text()
+
+
+def test_dashes_stand_still_when_motion_is_not_wanted(portal, house, visit) -> None:
+    house.say()
+    for motion, animation in (("no-preference", "run"), ("reduce", "none")):
+        page = visit(reduced_motion=motion).page
+        page.goto(portal.url + "/")
+        style = "e => getComputedStyle(e).animationName"
+        assert page.locator(".edge.pv .dash").first.evaluate(style) == animation
+
+
+def test_colours_can_be_chosen_and_are_remembered(portal, visit) -> None:
+    page = visit().page
+    page.goto(portal.url + "/")
+    for theme in ("light", "dark"):
+        page.click("#theme")
+        assert page.locator("#theme-name").inner_text() == theme
+    page.goto(portal.url + "/day")
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+
+
+def test_the_day_is_drawn_and_read_by_keyboard(portal, visit) -> None:
+    seen = visit()
+    page = seen.page
+    page.goto(portal.url + "/day/2025-06-12")
+    page.wait_for_selector("#chart[data-drawn]")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_url("**/day/2025-06-09")  # two empty days are skipped
+    page.wait_for_selector("#chart[data-drawn]")
+    assert int(page.locator("#chart").get_attribute("data-drawn")) > 500
+    assert page.locator("#legend-time").inner_text() == "Whole day"
+    page.focus("#chart")
+    page.keyboard.press("Home")
+    assert page.locator("#legend-time").inner_text() == "00:01"
+    values = page.locator("#legend-up dd").all_inner_texts()
+    assert values[0].replace("\N{NO-BREAK SPACE}", " ") == "400 W"
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#legend-time").inner_text() == "00:03"
+    assert seen.complaints == []
+    # Inside the gap there is no point to stand on: colour before it, none in it.
+    painted = page.evaluate(
+        """() => {
+            const canvas = document.querySelector("#chart canvas");
+            const chart = document.querySelector("#chart .u-over").getBoundingClientRect();
+            const scale = canvas.width / canvas.getBoundingClientRect().width;
+            const left = chart.x - canvas.getBoundingClientRect().x;
+            const at = (hour) => {
+                const x = Math.round((left + chart.width * hour / 24) * scale);
+                const column = canvas.getContext("2d").getImageData(x, 0, 1, canvas.height).data;
+                let coloured = 0;
+                for (let i = 0; i < column.length; i += 4) {
+                    const [r, g, b] = column.slice(i, i + 3);
+                    if (Math.max(r, g, b) - Math.min(r, g, b) > 60) coloured += 1;
+                }
+                return coloured;
+            };
+            return [at(4.3), at(6.1), at(9.4)];
+        }"""
+    )
+    assert painted[0] > 40
+    assert painted[1] == 0
+    assert painted[2] > 40
+    page.keyboard.press("Tab")
+    with page.expect_navigation():
+        page.keyboard.press("ArrowRight")
+    assert page.url.endswith("/day/2025-06-12")
+
+
+def test_now_is_a_snapshot_without_scripts(portal, house, visit) -> None:
+    house.say()
+    portal.board.live.wait(0, 2)
+    page = visit(java_script_enabled=False).page
+    page.goto(portal.url + "/")
+    assert page.locator("[data-s='node.pv1.text']").text_content().startswith("700")
+    assert page.locator("#link").inner_text() == "as of this page’s load"

@@ -1,0 +1,195 @@
+"""The portal as a process: its life, its memory, its errors in one line."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from sunmesh import clock
+from sunmesh.messages import Sample, ServiceStatus, decode, encode
+from web.queries import WIDTH_MS
+
+WEB = [sys.executable, "-m", "web", "run", "--config"]
+FORBIDDEN = {"numpy", "pandas", "cryptography", "requests", "sqlalchemy.orm"}
+HEAVY_MIB = 48.0
+
+
+class Portal:
+    """A running portal; ``port`` is known once it listens."""
+
+    def __init__(self, site: Path, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.process = subprocess.Popen([*WEB, str(site)], stderr=subprocess.PIPE, text=True)
+
+    def get(self, path: str, timeout: float = 10) -> bytes:
+        with urllib.request.urlopen(self.url + path, timeout=timeout) as answer:
+            return answer.read()
+
+    def up(self) -> bool:
+        assert self.process.poll() is None, self.process.stderr.read()
+        try:
+            return bool(self.get("/now.json"))
+        except OSError:
+            return False
+
+    def stop(self) -> tuple[int, float, str]:
+        """Exit status, seconds, and what it said."""
+        begun = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        _, said = self.process.communicate(timeout=20)
+        return self.process.returncode, time.monotonic() - begun, said
+
+
+@pytest.fixture
+def portal(site_file, free_port, eventually, tmp_path) -> Iterator[Callable[..., Portal]]:
+    """Starts portals on the run's broker, and ends them."""
+    made: list[Portal] = []
+
+    def start(rest: str = "") -> Portal:
+        site = site_file(
+            f'[database]\nurl = "sqlite:///{tmp_path}/history.db"\n'
+            f"[web]\nport = {free_port}\n"
+            f'[devices.inverter]\nfamily = "axpert"\n{rest}'
+        )
+        made.append(Portal(site, free_port))
+        eventually(made[-1].up, 20, "the portal answers")
+        return made[-1]
+
+    yield start
+    for one in made:
+        if one.process.poll() is None:
+            one.process.kill()
+        one.process.communicate()
+
+
+VALUES = {
+    "ac_output_power_w": 400.0,
+    "battery_voltage_v": 52.0,
+    "battery_power_w": -520.0,
+    "battery_soc_percent": 80.0,
+    "pv_power_w": 1000.0,
+    "grid_voltage_v": 0.0,
+}
+
+
+def test_it_lives_small_says_so_and_stops(portal, mesh, topics, sqlite, eventually) -> None:
+    now = clock.now()
+    day = clock.from_ms(clock.epoch_ms(now) // WIDTH_MS * WIDTH_MS - 20 * 3_600_000)
+    sqlite.add((clock.from_ms(clock.epoch_ms(day) + n * 10_000), VALUES) for n in range(7000))
+    heard: dict[str, bytes] = {}
+    client = mesh("watcher")
+    pattern = topics.every("service_status")
+    client.subscribe(pattern, lambda m: heard.update({m.topic: m.payload}))
+    running = portal()
+    client.publish(
+        topics.telemetry("inverter"),
+        encode(Sample(ts=clock.iso(clock.now()), values=VALUES)),
+        retain=True,
+    )
+    eventually(lambda: b"Sun covers everything" in running.get("/"), 10, "the sample is shown")
+    topic = topics.service_status("web")
+    eventually(lambda: topic in heard)
+    assert decode(ServiceStatus, heard[topic]).state == "online"
+
+    streams = [socket.create_connection(running.url[7:].split(":")) for _ in range(5)]
+    for stream in streams:
+        stream.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert stream.recv(12) == b"HTTP/1.1 200"
+    for text in (clock.now().astimezone().date().isoformat(), day.date().isoformat()):
+        for _ in range(3):
+            running.get(f"/day/{text}")
+            running.get(f"/day/{text}.json")
+            running.get(f"/day/{text}.csv")
+    memory = psutil.Process(running.process.pid).memory_full_info().pss / 2**20
+    assert memory <= HEAVY_MIB, f"{memory:.1f} MiB"
+
+    status, seconds, said = running.stop()
+    assert status == 0, said
+    assert seconds < 2, "with five pages open"
+    assert "Traceback" not in said
+    for stream in streams:
+        stream.settimeout(2)
+        while stream.recv(65536):
+            pass
+        stream.close()
+    eventually(lambda: decode(ServiceStatus, heard[topic]).state == "offline")
+
+
+def test_what_is_imported_is_light(site_file) -> None:
+    code = (
+        "import sys, threading, waitress, sunmesh.service as service\n"
+        "import web.__main__ as portal\n"
+        "service.run = lambda *a: print(*sys.modules) or 0\n"
+        "sys.exit(portal.entry(['run', '--config', sys.argv[1]]))"
+    )
+    site = site_file("[web]\nport = 0\n")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(site)], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "web.board" in loaded
+    assert not FORBIDDEN & loaded
+    assert not any(name.split(".")[0] in FORBIDDEN for name in loaded)
+
+
+def test_pages_that_leave_give_their_threads_back(portal, eventually) -> None:
+    running = portal()
+    host, port = running.url[7:].split(":")
+    for _ in range(2):
+        pages = [socket.create_connection((host, int(port))) for _ in range(13)]
+        for page in pages:
+            page.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert page.recv(12) == b"HTTP/1.1 200"
+        with socket.create_connection((host, int(port))) as one_more:
+            one_more.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert one_more.recv(12) == b"HTTP/1.1 503"
+        assert running.get("/now.json")
+        for page in pages:
+            page.close()
+
+        def free() -> bool:
+            with socket.create_connection((host, int(port))) as page:
+                page.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
+                return page.recv(12) == b"HTTP/1.1 200"
+
+        eventually(free, 5, "a stream is free again")
+        time.sleep(1.2)  # the streams above notice within a second that their page has gone
+
+
+def run(site: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*WEB, str(site)], capture_output=True, text=True, timeout=30)
+
+
+def test_a_port_in_use_is_one_line(site_file) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        done = run(site_file(f"[web]\nport = {port}\n"))
+    assert done.returncode == 2
+    assert re.fullmatch(
+        rf".*site\.toml: web\.port: 127\.0\.0\.1:{port} is in use by another program; "
+        r"choose another port\n",
+        done.stderr.splitlines(keepends=True)[-1],
+    )
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rest", "reason"),
+    [
+        ("[web]\nprot = 1\n", r"web\.prot: is not known.*port"),
+        ('[web]\nhost = "198.51.100.1"\n', r"web\.host: cannot listen on 198\.51\.100\.1:8080"),
+        ("[web]\nthreads = 1\n", r"web\.threads: must be 4 to 200"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(site_file, rest: str, reason: str) -> None:
+    done = run(site_file(rest))
+    assert done.returncode == 2
+    assert re.search(reason, done.stderr)
+    assert len(done.stderr.splitlines()) == 1

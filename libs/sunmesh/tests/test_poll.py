@@ -1,11 +1,12 @@
 import json
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sunmesh.errors import FrameError, IdentityError, RefusedError, Sleeping, TransportError
 from sunmesh.messages import Info
-from sunmesh.poll import Condition, Poller, Reading, withdrawn
+from sunmesh.poll import Condition, Member, Poller, Reading, withdrawn
 
 GOOD = Reading({"battery_voltage_v": 53.2, "pv_energy_total_kwh": 12.5, "device_mode": "battery"})
 
@@ -77,12 +78,12 @@ def watch(mesh, topics):
         thread.join(5)
 
 
-def states(heard):
-    return [payload["state"] for topic, payload in heard if topic == "x/status"]
+def states(heard, device="x"):
+    return [payload["state"] for topic, payload in heard if topic == f"{device}/status"]
 
 
-def samples(heard):
-    return [payload for topic, payload in heard if topic == "x/telemetry"]
+def samples(heard, device="x"):
+    return [payload for topic, payload in heard if topic == f"{device}/telemetry"]
 
 
 def test_a_device_that_answers_is_online_with_info_settings_and_samples(watch, eventually):
@@ -106,7 +107,7 @@ def test_one_bad_frame_costs_one_round_and_flushes(watch, eventually):
 
 def test_a_silent_device_is_offline_within_three_rounds_and_said_once(watch, eventually, caplog):
     source = Script(GOOD, TransportError("no answer to QPIGS"))
-    with caplog.at_level("INFO", "sunmesh.poll"):
+    with caplog.at_level("INFO", "sunmesh"):
         heard, poller = watch(source)
         eventually(lambda: "offline" in states(heard))
         polls = poller.counters["polls"]
@@ -136,7 +137,7 @@ def test_a_lost_device_pauses_longer_each_time(watch):
 
 def test_a_device_that_comes_back_is_online_by_itself(watch, eventually, caplog):
     gone = TransportError("gone")
-    with caplog.at_level("INFO", "sunmesh.poll"):
+    with caplog.at_level("INFO", "sunmesh"):
         heard, _ = watch(Script(GOOD, gone, gone, gone, gone, GOOD))
         eventually(lambda: states(heard) == ["online", "offline", "online"])
     assert len([r for r in caplog.records if "is back" in r.message]) == 1
@@ -194,3 +195,86 @@ def test_a_lost_reading_is_withdrawn_by_kind():
     values, quality = withdrawn({"pv_power_w": 5.0, "cycles": 7, "warnings": ["x"]})
     assert values == {"pv_power_w": None, "cycles": 7, "warnings": None}
     assert quality == {"cycles": "stale"}
+
+
+# -- a device's own time, and devices behind a device ----------------------------------------------
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+PANEL = Info(ts="2026-11-21T12:00:00.000Z", family="pvs6", serial="E1")
+
+
+def at(minute, power_w=200.0):
+    values = {"pv_power_w": power_w, "pv_energy_total_kwh": 2.5}
+    return Reading(values, ts=NOON + timedelta(minutes=minute))
+
+
+def test_a_repeated_time_of_the_device_is_no_new_sample(watch, eventually):
+    heard, poller = watch(Script(at(0), at(0), at(5), at(0), at(6), at(6)))
+    eventually(lambda: poller.counters["polls"] > 6)
+    told = [sample["ts"] for sample in samples(heard)]
+    assert told == [f"2026-11-21T12:{minute:02}:00.000Z" for minute in (0, 5, 6)]
+    assert [sample["seq"] for sample in samples(heard)] == [1, 2, 3]
+    assert poller.counters["samples"] == 3
+    assert states(heard) == ["online"]
+
+
+def test_members_are_published_each_with_its_own_state(watch, eventually):
+    online = Member(PANEL, reading=at(0))
+    asleep = Member(PANEL, "sleeping", "it is dark", at(0))
+    first = Reading(GOOD.values, members={"x-1": online, "x-2": asleep})
+    second = Reading(GOOD.values, members={"x-1": asleep, "x-2": Member(PANEL, reading=at(300))})
+    heard, _ = watch(Script(first, first, second))
+    eventually(lambda: states(heard, "x-2") == ["sleeping", "online"])
+    eventually(lambda: samples(heard, "x-2")[-1]["ts"] == "2026-11-21T17:00:00.000Z")
+    assert states(heard, "x-1") == ["online", "sleeping"]
+    withdrawn_sample = {
+        "values": {"pv_power_w": None, "pv_energy_total_kwh": 2.5},
+        "quality": {"pv_energy_total_kwh": "stale"},
+    }
+    for sample in (samples(heard, "x-1")[1], samples(heard, "x-2")[0]):
+        assert {name: sample[name] for name in withdrawn_sample} == withdrawn_sample
+    assert (len(samples(heard, "x-1")), len(samples(heard, "x-2"))) == (2, 2)
+    assert len([topic for topic, _ in heard if topic == "x-1/info"]) == 1
+
+
+def test_members_are_lost_with_the_device_in_front_of_them_and_come_back(watch, eventually):
+    gone = TransportError("gone")
+    both = {"x-1": Member(PANEL, reading=at(0))}
+    good = Reading(GOOD.values, members=both)
+    heard, _ = watch(Script(good, gone, gone, gone, gone, gone, good), alarm_after_s=0.01)
+    eventually(lambda: states(heard, "x-1") == ["online", "offline", "online"])
+    reason = next(p["reason"] for t, p in heard if t == "x-1/status" and p["reason"])
+    assert reason == "x is offline: gone"
+    eventually(lambda: len(samples(heard, "x-1")) == 3, why="said, withdrawn, said again")
+    assert [topic for topic, _ in heard if topic.startswith("alarms/x-1/")] == []
+
+
+def test_a_member_that_is_lost_alone_raises_its_own_alarm(watch, eventually):
+    here = Reading(GOOD.values, members={"x-1": Member(PANEL, reading=at(0))})
+    away = Reading(GOOD.values, members={"x-1": Member(PANEL, "offline", "silent by day")})
+    heard, _ = watch(Script(here, *[away] * 12, here), member_alarm_after_s=0.1)
+    eventually(lambda: len([1 for topic, _ in heard if topic == "alarms/x-1/device_lost"]) == 2)
+    raised, cleared = [p for t, p in heard if t == "alarms/x-1/device_lost"]
+    assert (raised["state"], cleared["state"]) == ("raised", "cleared")
+    assert "silent by day" in raised["text"]
+    assert states(heard) == ["online"]
+
+
+def test_members_are_offline_when_the_collector_stops(mesh, topics, eventually):
+    heard = []
+    mesh("listener").subscribe(topics.status("x-1"), lambda m: heard.append(json.loads(m.payload)))
+    reading = Reading(GOOD.values, members={"x-1": Member(PANEL, reading=at(0))})
+    stop = threading.Event()
+    poller = Poller("x", Script(reading), mesh("collector"), interval_s=0.02)
+    thread = threading.Thread(target=poller.run, args=(stop,))
+    thread.start()
+    eventually(lambda: heard)
+    stop.set()
+    thread.join(5)
+    eventually(lambda: heard[-1]["state"] == "offline")
+
+
+def test_a_device_may_ask_to_be_left_alone(watch):
+    _, poller = watch(Script(Reading(GOOD.values, pause_s=0.3)))
+    time.sleep(0.8)
+    assert poller.counters["polls"] <= 4

@@ -1,0 +1,242 @@
+"""What the mesh hears of one device: who it is, how it is, what it says, each change once.
+
+The poll loop has a :class:`Voice` for the device it polls, and one for each :class:`Member`: a
+device that is read through another one, such as a microinverter behind its gateway.
+"""
+
+import logging
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from . import clock
+from .messages import Alarm, DeviceState, Info, Sample, Severity, Status, Value, encode
+from .mqtt import Mesh
+
+log = logging.getLogger(__name__)
+
+LOST = "device_lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something about a device that its owner should know, for as long as it holds.
+
+    Attributes:
+        severity: ``info``, ``warning`` or ``critical``.
+        title: in a few words.
+        text: in a sentence, with what to do.
+        value: the number behind it, if there is one.
+    """
+
+    severity: Severity
+    title: str
+    text: str
+    value: Value = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one round brought.
+
+    Attributes:
+        values: by vocabulary name; None = not readable now.
+        quality: exceptions only: ``suspect`` or ``stale``.
+        ts: the device's own time where that is trustworthy; None = now. A time that is no later
+            than that of the last sample is no new sample, and nothing is published.
+        settings_changed: the device says that somebody changed a setting: they are read at once.
+        alarms: conditions that hold now, by code; each is raised once, and cleared when it is gone.
+        members: devices that were read through this one, by their name in the mesh.
+        pause_s: the device wants to be left alone for so long, if that is more than the interval.
+    """
+
+    values: dict[str, Value]
+    quality: dict[str, str] = field(default_factory=dict)
+    ts: datetime | None = None
+    settings_changed: bool = False
+    alarms: dict[str, Condition] = field(default_factory=dict)
+    members: dict[str, "Member"] = field(default_factory=dict)
+    pause_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A device that is read through the one that answers.
+
+    Attributes:
+        info: who it is; published when it changes.
+        state: how it is.
+        reason: why, where it is not ``online``.
+        reading: what it says; None = nothing that is known. Of one that is not ``online`` only the
+            counters are published, as ``stale``.
+    """
+
+    info: Info
+    state: DeviceState = "online"
+    reason: str = ""
+    reading: Reading | None = None
+
+
+class Voice:
+    """Publishes one device.
+
+    Args:
+        device: its name in the mesh.
+        mesh: where.
+        alarm_after_s: when it was away for that long, ``device_lost`` is raised.
+    """
+
+    def __init__(self, device: str, mesh: Mesh, *, alarm_after_s: float) -> None:
+        """Nothing is said yet."""
+        self.device = device
+        self.state: DeviceState | None = None
+        self.last_ts: str | None = None
+        self._mesh = mesh
+        self._alarm_after_s = alarm_after_s
+        self._info: Info | None = None
+        self._reason = ""
+        self._since = ""
+        self._lost_at: float | None = None
+        self._alarms: dict[str, Alarm] = {}
+        self._seq = 0
+        self._last_values: dict[str, Value] = {}
+        self._last_time: datetime | None = None
+
+    def introduce(self, info: Info) -> None:
+        """Say who it is."""
+        self._info = info
+        self._mesh.publish(self._mesh.topics.info(self.device), encode(info), retain=True)
+
+    def hear(self, member: Member) -> bool:
+        """Say what was read of a member; True when that was a sample."""
+        if self._info is None or _timeless(self._info) != _timeless(member.info):
+            self.introduce(member.info)
+        if member.state == "online" and member.reading is not None:
+            return self.say(member.reading)
+        if member.reading is not None and not self._last_values:
+            self._last_values = member.reading.values
+        return self.leave(member.state, member.reason)
+
+    def say(self, reading: Reading) -> bool:
+        """Say what it reads; False when that is no new sample."""
+        self.be("online", "")
+        is_new = reading.ts is None or self._last_time is None or reading.ts > self._last_time
+        if is_new:
+            self._last_time = reading.ts
+            self._last_values = reading.values
+            self.last_ts = clock.iso(reading.ts or clock.now())
+            self._sample(self.last_ts, reading.values, reading.quality)
+        for code, condition in reading.alarms.items():
+            self._raise_alarm(code, condition)
+        for code in self._alarms.keys() - reading.alarms.keys():
+            self._clear_alarm(code, f"{self.device}: it is over")
+        return is_new
+
+    def leave(self, state: DeviceState, reason: str, *, alarm: bool = True) -> bool:
+        """It cannot be read: say so, and withdraw what it said last.
+
+        Args:
+            state: how it is now.
+            reason: why.
+            alarm: whether ``device_lost`` is raised when that lasts.
+
+        Returns:
+            Whether a last sample was published.
+        """
+        before = self.state
+        self.be(state, reason)
+        withdraws = before in (None, "online") and bool(self._last_values)
+        if withdraws:
+            values, quality = withdrawn(self._last_values)
+            self._last_time = None  # once it is back, even an old reading says more than nothing
+            self._sample(clock.iso(clock.now()), values, quality)
+        if state not in ("offline", "identity_mismatch", "refusing"):
+            self._lost_at = None
+        elif alarm:
+            self._lost_at = self._lost_at or time.monotonic()
+            if time.monotonic() - self._lost_at >= self._alarm_after_s:
+                text = f"{self.device} has been {state} since {self._since}: {reason}"
+                self._raise_alarm(LOST, Condition("warning", f"{self.device} cannot be read", text))
+        return withdraws
+
+    def be(self, state: DeviceState, reason: str) -> None:
+        """Say how it is, if that is new."""
+        if state == self.state and (state == "online" or reason == self._reason):
+            return
+        if state != self.state:
+            if state == "online":
+                log.info("%s: %s", self.device, "is there" if self.state is None else "is back")
+            else:
+                level = logging.INFO if state == "sleeping" else logging.WARNING
+                log.log(level, "%s: %s: %s", self.device, state, reason)
+            self._since = clock.iso(clock.now())
+        self.state, self._reason = state, reason
+        message = encode(Status(state, self._since, reason))
+        self._mesh.publish(self._mesh.topics.status(self.device), message, retain=True)
+        if state == "online":
+            self._lost_at = None
+            self._clear_alarm(LOST, f"{self.device} answers again")
+
+    def _sample(self, ts: str, values: dict[str, Value], quality: dict[str, str]) -> None:
+        self._seq += 1
+        message = encode(Sample(ts=ts, seq=self._seq, values=values, quality=quality))
+        self._mesh.publish(self._mesh.topics.telemetry(self.device), message, retain=True)
+
+    def _raise_alarm(self, code: str, condition: Condition) -> None:
+        if code in self._alarms:
+            return
+        now = clock.iso(clock.now())
+        alarm = self._alarms[code] = Alarm(
+            id=f"{self.device}-{code}-{now}",
+            state="raised",
+            severity=condition.severity,
+            title=condition.title,
+            text=condition.text,
+            ts=now,
+            value=condition.value,
+        )
+        self._publish_alarm(code, alarm)
+
+    def _clear_alarm(self, code: str, text: str) -> None:
+        raised = self._alarms.pop(code, None)
+        if raised is None:
+            return
+        cleared = Alarm(
+            id=raised.id,
+            state="cleared",
+            severity=raised.severity,
+            title=raised.title,
+            text=text,
+            ts=clock.iso(clock.now()),
+        )
+        self._publish_alarm(code, cleared)
+
+    def _publish_alarm(self, code: str, alarm: Alarm) -> None:
+        topic = self._mesh.topics.alarm(self.device, code)
+        self._mesh.publish(topic, encode(alarm), retain=True)
+
+
+def withdrawn(values: dict[str, Value]) -> tuple[dict[str, Value], dict[str, str]]:
+    """What is left of ``values`` once a device is gone.
+
+    Momentary values and states become None, counters keep their last value, marked ``stale``.
+    """
+    from .vocabulary import VOCABULARY, Kind  # a device that is never lost never needs it
+
+    kept: dict[str, Value] = {}
+    quality: dict[str, str] = {}
+    for name, value in values.items():
+        row = VOCABULARY.get(name)
+        if row is not None and row.kind is Kind.COUNTER and value is not None:
+            kept[name] = value
+            quality[name] = "stale"
+        else:
+            kept[name] = None
+    return kept, quality
+
+
+def _timeless(info: Info) -> Info:
+    """``info`` without the moment it was asked."""
+    from msgspec.structs import replace
+
+    return replace(info, ts="")

@@ -65,6 +65,7 @@ UNITS = {
     "_s": "s",
     "_min": "min",
     "_days": "d",
+    "_kib": "KiB",
     "_hours": "h",
 }
 """Suffix of a name → its unit."""
@@ -184,7 +185,7 @@ SECTIONS: dict[str, list[Quantity]] = {
                 (
                     "device_mode",
                     "power_on, standby, line, battery, fault, power_saving, shutdown, charging, "
-                    "bypass, eco, hybrid",
+                    "bypass, eco, hybrid; a microinverter: producing, standby",
                 ),
                 ("device_status_bits", "status bits as sent, leftmost first"),
                 ("warnings", "codes of the active warnings and faults"),
@@ -668,6 +669,60 @@ SECTIONS: dict[str, list[Quantity]] = {
                 ("history_battery_voltage_min_v", "lowest of the day, element 1 = yesterday"),
                 ("history_soc_percent", "state of charge, element 1 = yesterday"),
                 ("history_float_hours", "time of day when float was reached, 1 = yesterday"),
+            ],
+        ),
+    ],
+    "Gateway and microinverters (PVS)": [
+        *_rows(
+            G,
+            POSITIVE,
+            [
+                ("pv_dc_power_w", "power of the panel in front of a microinverter"),
+                ("ac_output_current_a", "current of a microinverter's output"),
+                ("battery_soc_customer_percent", "state of charge above the reserve"),
+                ("battery_soh_percent", "state of health as the device reports it"),
+                ("battery_charge_power_limit_w", "what may go into the battery now"),
+                ("battery_discharge_power_limit_w", "what may come out of the battery now"),
+                ("backup_remaining_min", "how long the battery would last"),
+                ("load_voltage_l1_v", "voltage on the house's side of a switch, phase 1"),
+                ("load_voltage_l2_v", "voltage on the house's side of a switch, phase 2"),
+                ("supply_voltage_v", "voltage of a device's own supply"),
+                ("uptime_s", "since the device started"),
+                ("cpu_load", "load average of the device"),
+                ("cpu_used_percent", "load of the device's processor"),
+                ("memory_used_kib", "memory of the device in use"),
+                ("memory_used_percent", "memory of the device in use"),
+                ("flash_available_kib", "free flash memory of the device; full, it stops for good"),
+                ("flash_used_percent", "flash memory of the device in use"),
+                ("flash_wear_percent", "wear of the device's flash memory"),
+                ("scan_time_s", "how long the gateway needs to ask its devices"),
+                ("unsent_events", "what the gateway has not reported to its maker yet"),
+            ],
+        ),
+        *_rows(
+            C,
+            POSITIVE,
+            [
+                ("forward_energy_kwh", "what a meter counted forwards, lifetime"),
+                ("backward_energy_kwh", "what it counted backwards, lifetime"),
+                ("gateway_errors", "errors that the gateway counted"),
+                ("gateway_comm_errors", "devices that did not answer the gateway, counted by it"),
+                ("gateway_skipped_scans", "rounds that the gateway left out, counted by it"),
+            ],
+        ),
+        *_rows(
+            C, "", [("battery_net_energy_kwh", "energy out of the battery less into it; can fall")]
+        ),
+        *_rows(
+            S,
+            "",
+            [
+                ("meter_role", "what a meter measures: production, grid or consumption"),
+                ("operating_mode", "what the owner asks of the battery, in the maker's words"),
+                ("transfer_switch_state", "closed = on the grid"),
+                ("pv_disconnect_state", "closed = the panels feed"),
+                ("transfer_switch_code", "the same as the gateway numbers it"),
+                ("firmware_build", "number that says which protocol a gateway speaks"),
             ],
         ),
     ],

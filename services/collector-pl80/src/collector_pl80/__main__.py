@@ -10,7 +10,6 @@ from typing import Any
 
 from sunmesh import collector, service
 from sunmesh.config import Site
-from sunmesh.errors import ConfigError
 from sunmesh.mqtt import Mesh
 from sunmesh.poll import Poller
 
@@ -21,6 +20,7 @@ from .transport import Link, port_of
 
 NAME = "collector-pl80"
 MODELS = ("PL20", "PL40", "PL60", "PL80")
+SYSTEMS_V = (12, 24, 32, 36, 48)
 BAUDS = (300, 1200, 2400, 9600)
 
 
@@ -54,7 +54,7 @@ def decode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tx", default="", metavar="14320...", help="what was asked, hex")
     parser.add_argument("--rx", default="", metavar="c889", help="what came back, hex")
     parser.add_argument("--model", choices=MODELS)
-    parser.add_argument("--system-v", type=int, choices=[12, 24, 32, 36, 48])
+    parser.add_argument("--system-v", type=int, choices=SYSTEMS_V)
 
 
 def decode_request(options: argparse.Namespace) -> dict[str, Any]:
@@ -106,62 +106,24 @@ def record(options: argparse.Namespace) -> int:
 
 def emulate_arguments(parser: argparse.ArgumentParser) -> None:
     """Which controller, and what goes wrong with it."""
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--pty", type=Path, metavar="PATH", help="link to make to a terminal")
-    where.add_argument("--tcp", metavar="HOST:PORT", help="listen for port = socket://HOST:PORT")
+    from sunmesh import emulation
+
     parser.add_argument("--model", choices=MODELS, default="PL80")
-    parser.add_argument("--system-v", type=int, choices=[12, 24, 32, 36, 48], default=24)
-    parser.add_argument("--baud", type=int, default=9600, help="pace of the line; 0 = no waiting")
-    parser.add_argument(
-        "--fault",
-        action="append",
-        default=[],
-        metavar="KIND[:RATE]",
-        help="crc, nak, echo, silent, short or noise, for a part (0 to 1) of the answers",
-    )
-    parser.add_argument("--device", default="pl80", help="its name, for the simulated house")
-    parser.add_argument(
-        "--config",
-        type=Path,
-        default=os.environ.get("SUNMESH_CONFIG"),
-        metavar="FILE",
-        help="follow the simulated house of this site (default: SUNMESH_CONFIG, else none)",
-    )
+    parser.add_argument("--system-v", type=int, choices=SYSTEMS_V, default=24)
+    emulation.add_arguments(parser, baud=9600, device="pl80")
 
 
 def emulate(options: argparse.Namespace, stop: threading.Event) -> int:
     """Be a charge controller until the event is set."""
-    from sunmesh import config
-    from sunmesh.emulation import Faults, World, serve_pty, serve_tcp
+    from sunmesh import config, emulation
 
     from .emulator import BYTES, TURN_AROUND_S, Controller
 
-    pause_s = TURN_AROUND_S + 10 * BYTES / options.baud if options.baud else 0.0
-    controller = Controller(options.model, options.system_v, World(), turn_around_s=pause_s)
-    line: dict[str, Any] = {
-        "baud": options.baud or None,
-        "faults": Faults.parse(options.fault),
-        "stop": stop,
-    }
-    mesh = None
     if options.config:
-        site = config.load(options.config, NAME)
-        _stand_in(site)
-        mesh = Mesh(site.broker, site.topics, NAME, instance=f"emulator-{options.device}")
-        controller.follow(mesh)
-        mesh.start()
-    try:
-        if options.pty:
-            serve_pty(options.pty, controller, **line)
-        else:
-            host, _, port = options.tcp.rpartition(":")
-            if not port.isdecimal():
-                raise ConfigError(f"--tcp {options.tcp}: write HOST:PORT")
-            serve_tcp(host, int(port), controller, **line)
-    finally:
-        if mesh is not None:
-            mesh.stop(1.0)
-    return 0
+        _stand_in(config.load(options.config, NAME))
+    pause_s = TURN_AROUND_S + 10 * BYTES / options.baud if options.baud else 0.0
+    controller = Controller(options.model, options.system_v, turn_around_s=pause_s)
+    return emulation.serve(NAME, options, controller, stop)
 
 
 FAMILY = collector.Family(

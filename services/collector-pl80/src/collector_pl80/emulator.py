@@ -83,7 +83,7 @@ UNLOCK = 226
 
 
 class Controller:
-    """An emulated adaptor and controller; a :class:`sunmesh.emulation.Device`.
+    """An emulated adaptor and controller; a :class:`sunmesh.emulation.Emulator`.
 
     Args:
         model: PL20, PL40, PL60 or PL80.
@@ -134,7 +134,7 @@ class Controller:
         self._write_history()
         self._copy_settings()
 
-    def follow(self, mesh: Mesh) -> None:
+    def follow(self, mesh: Mesh, device: str) -> None:
         """Watch the battery of the simulated house of ``mesh``."""
         self.world.follow(mesh)
 

@@ -20,13 +20,34 @@ class House:
 
     folder: Path
     broker: Broker
+    database_url: str
     web_port: int
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    inverters: int = 0
 
-    @property
-    def config(self) -> Path:
-        """Its ``site.toml``."""
-        return self.folder / "site.toml"
+    def write_config(self, site: str, devices: str) -> Path:
+        """A ``site.toml`` for these servers."""
+        path = self.folder / f"{site}.toml"
+        path.write_text(
+            f'[site]\nname = "{site}"\n[broker]\nport = {self.broker.port}\n'
+            f'[database]\nurl = "{self.database_url}"\n[web]\nport = {self.web_port}\n{devices}',
+            encoding="utf-8",
+        )
+        return path
+
+    def add_inverter(self, port: Path, poll_interval_s: float = 2.0) -> None:
+        """A collector for the inverter at ``port``; the first one is of the site that web shows.
+
+        Each collector has a site of its own: two of one family on one site would share a client id.
+        """
+        config = self.write_config(
+            f"site{self.inverters}",
+            f'[devices.inverter]\nfamily = "axpert"\nport = "{port}"\ndialect = "PI30"\n'
+            f"poll_interval_s = {poll_interval_s}\n",
+        )
+        name = f"collector{self.inverters}"
+        self.start(name, "collector-axpert", "run", "--config", str(config))
+        self.inverters += 1
 
     def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         """Start a script of the mesh as ``name``; its log goes into the folder."""
@@ -37,7 +58,7 @@ class House:
 
 
 @contextmanager
-def house(inverters: int = 1, poll_interval_s: float = 2.0) -> Iterator[House]:
+def house(inverters: int = 1) -> Iterator[House]:
     """Broker, MariaDB, recorder, web, and ``inverters`` emulators, each with its collector."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -49,32 +70,16 @@ def house(inverters: int = 1, poll_interval_s: float = 2.0) -> Iterator[House]:
             server.start()
             stack.callback(server.stop)
         database.execute("CREATE DATABASE house CHARACTER SET utf8mb4")
-        home = House(folder, broker, find_free_port())
-        base = (
-            f'[broker]\nport = {broker.port}\n[database]\nurl = "{database.url("house")}"\n'
-            f"[web]\nport = {home.web_port}\n"
-        )
-        devices = [
-            f'[devices.inverter{number}]\nfamily = "axpert"\nport = "{folder}/pty{number}"\n'
-            f'dialect = "PI30"\npoll_interval_s = {poll_interval_s}\n'
-            for number in range(inverters)
-        ]
-        home.config.write_text(base + devices[0], encoding="utf-8")
+        home = House(folder, broker, database.url("house"), find_free_port())
         stack.callback(_stop, home)
-        for number, device in enumerate(devices):
+        config = str(home.write_config("site0", ""))
+        home.start("recorder", "recorder", "run", "--config", config)
+        home.start("web", "web", "run", "--config", config)
+        for number in range(inverters):
             pty = folder / f"pty{number}"
             home.start(f"emulator{number}", "collector-axpert", "emulate", "--pty", str(pty))
             wait_for(pty.is_symlink, 10, f"emulator {number}")
-            config = folder / f"site{number}.toml"
-            # collectors of one family share a client id unless their sites differ
-            config.write_text(f'[site]\nname = "site{number}"\n' + base + device, encoding="utf-8")
-        home.config.write_text('[site]\nname = "site0"\n' + base + devices[0], encoding="utf-8")
-        home.start("recorder", "recorder", "run", "--config", str(home.config))
-        home.start("web", "web", "run", "--config", str(home.config))
-        for number in range(inverters):
-            config = folder / f"site{number}.toml"
-            name = f"collector{number}"
-            home.start(name, "collector-axpert", "run", "--config", str(config))
+            home.add_inverter(pty)
         yield home
 
 

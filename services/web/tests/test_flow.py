@@ -46,8 +46,8 @@ def test_a_grid_that_is_gone_and_meters_that_disagree_are_said() -> None:
     assert nodes["grid"].state == "gone"
     assert nodes["grid"].note == "no grid"
     assert nodes["inverter"].state == "amber"
-    assert nodes["inverter"].text == "meters disagree"
-    assert nodes["inverter"].note.replace("\N{NO-BREAK SPACE}", " ") == "by 130 W"
+    said = nodes["inverter"].title.replace("\N{NO-BREAK SPACE}", " ")
+    assert said == "Meters disagree by 130 W"
 
 
 def test_an_estimate_is_marked() -> None:

@@ -156,7 +156,12 @@ def slots(view: View) -> dict[str, str]:
     }
     for node in view.picture.nodes:
         key = f"node.{node.key}"
-        result |= {f"{key}.text": node.text, f"{key}.note": node.note, f"{key}.state": node.state}
+        result |= {
+            f"{key}.title": node.title,
+            f"{key}.text": node.text,
+            f"{key}.note": node.note,
+            f"{key}.state": node.state,
+        }
     for edge in view.picture.edges:
         key = f"edge.{edge.key}"
         result |= {
@@ -764,7 +769,7 @@ def _layout(view: View) -> str:
     """A mark that changes when a page must be built anew: other nodes, rows, banners."""
     parts: list[object] = [__version__, view.state, view.battery is None]
     parts += [(banner.level, banner.title, banner.text) for banner in view.banners]
-    parts += [(node.key, node.title) for node in view.picture.nodes]
+    parts += [node.key for node in view.picture.nodes]
     parts += [tile.key for tile in view.tiles]
     parts += [bar.name for bar in view.bars]
     for device in view.devices:

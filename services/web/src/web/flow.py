@@ -198,17 +198,17 @@ def picture(house: House, titles: dict[str, str]) -> Picture:
         edges.append(_edge("battery", "battery", (CENTRE[0], BOTTOM), battery))
         spoken.append(f"Battery {note} {words.power(amount)}".replace("  ", " "))
     if house.has_load or house.has_battery:
+        known = house.loss_w is not None
+        text = words.power(max(0.0, house.loss_w or 0.0)) if known else ""
+        note = "own use" if known else ""
+        title = "Inverter"
         if house.residual_w is not None:
-            text, note = "meters disagree", f"by {words.power(house.residual_w)}"
-        elif house.loss_w is not None:
-            text, note = words.power(max(0.0, house.loss_w)), "own use"
-        else:
-            text, note = "", ""
+            title = f"Meters disagree by {words.power(house.residual_w)}"
         nodes.append(
             Node(
                 "inverter",
                 "inverter",
-                "Inverter",
+                title,
                 *CENTRE,
                 text,
                 note,
@@ -217,4 +217,6 @@ def picture(house: House, titles: dict[str, str]) -> Picture:
         )
         if text:
             spoken.append(f"Inverter {note} {text}")
+        if house.disagrees:
+            spoken.append(title)
     return Picture(tuple(nodes), tuple(edges), "; ".join(spoken))

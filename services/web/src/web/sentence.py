@@ -138,9 +138,11 @@ def _power(state: Situation) -> str:
         what = "charge" if sun else "charges"
         return f"{who} the house and {what} the battery."
     if sun and store and net:
+        first, second = round(100 * sun / load), round(100 * store / load)
+        rest = 100 - first - second  # so that the three make a whole
         return (
-            f"Sun covers {words.percent(sun / load)}, battery {words.percent(store / load)}, "
-            f"grid {words.percent(net / load)}."
+            f"Sun covers {words.percent(first / 100)}, battery {words.percent(second / 100)}, "
+            f"grid {words.percent(rest / 100)}."
         )
     if sun and store:
         return f"Sun covers {words.percent(sun / load)}, the battery the rest."

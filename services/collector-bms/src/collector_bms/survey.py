@@ -1,0 +1,107 @@
+"""``probe`` and ``record``: every question once, to see what a pack is and to keep what it said."""
+
+from typing import Any
+
+from sunmesh import clock
+from sunmesh.errors import FrameError
+
+from .config import BmsDevice
+from .service import Daly, Question
+from .shared import Query
+from .transport import Bus, Link, NoAnswer
+
+NAMES = {0x57: "battery code", "versions": "serial number and battery code"}
+"""Answers that tell one pack from another."""
+
+SILENT_IN_A_ROW = 4
+"""After so many questions without an answer the rest is not put."""
+
+
+def survey(config: BmsDevice, bus: Bus) -> dict[str, Any]:
+    """Who is on the port, and what each question is answered: values, or why there are none.
+
+    Raises:
+        TransportError: nobody answers, or the port cannot be opened. Sleeping: the board rests.
+    """
+    link = Link(bus, config.timeout_s)
+    source = Daly(config, link)
+    try:
+        info = source.open()
+        answers: dict[str, Any] = {}
+        for question, query, raw in _ask_all(source, link):
+            try:
+                answers[_label(question)] = query.take(raw)
+            except FrameError as err:
+                answers[_label(question)] = {"error": err.kind, "detail": err.detail}
+    finally:
+        link.close()
+    return {
+        "protocol": info.protocol,
+        "address": config.address,
+        "model": info.model,
+        "serial": info.serial,
+        "firmware": info.firmware,
+        "answers": answers,
+    }
+
+
+def record(config: BmsDevice, bus: Bus, model: str) -> list[dict[str, Any]]:
+    """One capture record for each question; answers that name the pack are blanked.
+
+    Raises:
+        TransportError: nobody answers, or the port cannot be opened. Sleeping: the board rests.
+    """
+    link = Link(bus, config.timeout_s)
+    source = Daly(config, link)
+    try:
+        info = source.open()
+        source_text = f"recorded {clock.iso(clock.now())[:10]} by collector-bms record"
+        records = []
+        for question, query, raw in _ask_all(source, link):
+            entry: dict[str, Any] = {
+                "id": _label(question),
+                "model": model or info.model,
+                "firmware": info.firmware,
+                "source": source_text,
+                "origin": "real",
+                "note": "",
+                "protocol": "a5" if isinstance(question, int) else "0x81",
+                "request": query.request.hex(" "),
+                "reply": raw.hex(" "),
+            }
+            if question in (0x95, 0x96):
+                entry["context"] = source.counts()
+            if question in NAMES:
+                entry |= {
+                    "reply": " ".join(["xx"] * len(raw)),
+                    "note": f"{NAMES[question]} blanked",
+                }
+            else:
+                try:
+                    entry["expect"] = query.take(raw)
+                except FrameError as err:
+                    entry["error"] = err.kind
+            records.append(entry)
+        return records
+    finally:
+        link.close()
+
+
+def _ask_all(source: Daly, link: Link) -> list[tuple[Question, Query, bytes]]:
+    """What every question of the dialect is answered, damaged or not."""
+    result = []
+    silent = 0
+    for question in source.questions():
+        query = source.query(question)
+        try:
+            result.append((question, query, link.exchange(query)))
+            silent = 0
+        except NoAnswer:
+            silent += 1
+            if silent == SILENT_IN_A_ROW:
+                break
+    return result
+
+
+def _label(question: Question) -> str:
+    return question if isinstance(question, str) else f"0x{question:02X}"

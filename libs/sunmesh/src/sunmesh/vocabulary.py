@@ -748,6 +748,7 @@ SECTIONS: dict[str, list[Quantity]] = {
                 ("outdoor_temperature_c", "temperature of the air outside"),
             ],
         ),
+        *_rows(G, POSITIVE, [("resolution_bits", "resolution of a sensor; 12 = 1/16 °C")]),
         *_rows(G, POSITIVE, [("irradiance_w_m2", "irradiance on the panels")]),
     ],
 }

@@ -108,13 +108,13 @@ class Process:
         if process is None:
             return 0
         process.send_signal(number)
-        return process.wait(10)
+        return process.wait(30)
 
     def said(self, what: str) -> int:
         """In how many lines of the log that stands."""
         return sum(what in line for line in self.log.read_text().splitlines())
 
-    def wait_said(self, what: str, timeout_s: float = 15.0) -> None:
+    def wait_said(self, what: str, timeout_s: float = 60.0) -> None:
         try:
             wait_for(lambda: self.said(what), timeout_s, what)
         except AssertionError as err:
@@ -123,10 +123,19 @@ class Process:
 
 @pytest.fixture
 def recorder(site_file: Callable[[str], Path], tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    """A factory of recorders that are not started yet."""
+    """A factory of recorders, not started yet; ``fresh`` leaves the tables to them."""
     made: list[Process] = []
 
-    def make(url: str, *, linger_s: float = 0.2, broker: str = "", **settings: object) -> Process:
+    def make(
+        url: str,
+        *,
+        fresh: bool = False,
+        linger_s: float = 0.2,
+        broker: str = "",
+        **settings: object,
+    ) -> Process:
+        if not fresh:
+            migrate(url)
         lines = [f"{key} = {value}" for key, value in {"linger_s": linger_s, **settings}.items()]
         config = site_file(
             f'{broker}\n[database]\nurl = "{url}"\n[recorder]\n' + "\n".join(lines) + "\n"

@@ -2,13 +2,14 @@
 
 import argparse
 import json
+import logging
 import os
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
-from sunmesh import collector, service
+from sunmesh import collector, config, service
 from sunmesh.config import Site
 from sunmesh.mqtt import Mesh
 from sunmesh.poll import Poller
@@ -17,6 +18,8 @@ from . import __version__, codec
 from .config import Pl80Device
 from .service import Pl80
 from .transport import Link, port_of
+
+log = logging.getLogger(__name__)
 
 NAME = "collector-pl80"
 MODELS = ("PL20", "PL40", "PL60", "PL80")
@@ -45,7 +48,10 @@ def pollers(site: Site, mesh: Mesh) -> list[Poller]:
 
 def _stand_in(site: Site) -> None:
     """Give the process the site's time zone: a controller's clock shows the time on its wall."""
-    os.environ["TZ"] = site.site.time_zone
+    zone = site.site.time_zone
+    if zone != "UTC" and not (config.ZONES / zone).is_file():
+        log.warning("this host has no file for %s: the controller's clock is taken for UTC", zone)
+    os.environ["TZ"] = zone
     time.tzset()
 
 
@@ -115,7 +121,7 @@ def emulate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def emulate(options: argparse.Namespace, stop: threading.Event) -> int:
     """Be a charge controller until the event is set."""
-    from sunmesh import config, emulation
+    from sunmesh import emulation
 
     from .emulator import BYTES, TURN_AROUND_S, Controller
 

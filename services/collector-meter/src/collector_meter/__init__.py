@@ -1,0 +1,3 @@
+"""Collector for Eastron SDM energy meters: SDM120, SDM230, SDM630."""
+
+__version__ = "0.1.0"

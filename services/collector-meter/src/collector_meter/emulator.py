@@ -279,7 +279,7 @@ class Bus:
         return frame + crc(frame)
 
     def _asked(self, frame: bytes) -> list[bytes]:
-        self.requests.append(frame)
+        self.requests = [*self.requests[-KEPT_REQUESTS:], frame]
         meter = self.meters.get(frame[0])
         if meter is None or not meter.is_alive:
             return []
@@ -314,7 +314,7 @@ class Gateway:
             if len(frame) < size:
                 break
             self._buffer = rest
-            self.requests.append(frame)
+            self.requests = [*self.requests[-KEPT_REQUESTS:], frame]
             meter = self.meters.get(frame[6])
             is_there = meter is not None and meter.is_alive
             pdu = meter.answer(frame[7:]) if meter and is_there else bytes([frame[7] | 0x80, 11])
@@ -352,6 +352,9 @@ def parse(texts: list[str], world: World) -> dict[int, Meter]:
         meters[address] = Meter(match[1], world, match[3] or "grid")
     return meters
 
+
+KEPT_REQUESTS = 1000
+"""So many of the last requests can be looked at."""
 
 LINES: Mapping[str, Callable[[Mapping[int, Meter]], Bus | Gateway]] = {
     "rtu": Bus,

@@ -140,18 +140,24 @@ def test_a_controller_behind_a_serial_server(watch, eventually):
 
 
 def test_a_round_costs_what_its_line_costs(controller):
+    """Against a reader that does nothing else, in turn, so that a busy machine is busy for both."""
     pause_s = TURN_AROUND_S + BYTES * 10 / 9600
     path = controller(device=Controller(turn_around_s=pause_s), baud=9600)
-    link = Link(port_of(Pl80Device(port=str(path)), "test"))
+    port = port_of(Pl80Device(port=str(path)), "test")
+    link = Link(port)
     source = Pl80(Pl80Device(port=str(path)), link)
     source.open()
     source.poll()
     ratios = []
-    for _ in range(2):
+    while not ratios or (min(ratios) >= 1.05 and len(ratios) < 5):
         before, began = link.counters["exchanges"], time.monotonic()
         source.poll()
-        exchanges = link.counters["exchanges"] - before
-        ratios.append((time.monotonic() - began) / (exchanges * pause_s))
+        ours = (time.monotonic() - began) / (link.counters["exchanges"] - before)
+        began = time.monotonic()
+        for _ in range(20):
+            port.write(b"\x14\x32\x00\xeb")
+            assert port.read_exact(2, 1.0) == b"\xc8\x84"
+        ratios.append(ours * 20 / (time.monotonic() - began))
     source.close()
     assert min(ratios) < 1.05
 

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sunmesh import collector, config, service
-from sunmesh.config import Site
+from sunmesh import collector, service
+from sunmesh.config import ZONES, Site
 from sunmesh.mqtt import Mesh
 from sunmesh.poll import Poller
 
@@ -49,7 +49,7 @@ def pollers(site: Site, mesh: Mesh) -> list[Poller]:
 def _stand_in(site: Site) -> None:
     """Give the process the site's time zone: a controller's clock shows the time on its wall."""
     zone = site.site.time_zone
-    if zone != "UTC" and not (config.ZONES / zone).is_file():
+    if zone != "UTC" and not (ZONES / zone).is_file():
         log.warning("this host has no file for %s: the controller's clock is taken for UTC", zone)
     os.environ["TZ"] = zone
     time.tzset()
@@ -121,7 +121,7 @@ def emulate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def emulate(options: argparse.Namespace, stop: threading.Event) -> int:
     """Be a charge controller until the event is set."""
-    from sunmesh import emulation
+    from sunmesh import config, emulation
 
     from .emulator import BYTES, TURN_AROUND_S, Controller
 

@@ -60,7 +60,11 @@ def rows(url: str, statement: str) -> list[tuple[Any, ...]]:
         connection = sqlite3.connect(f"file:{at.database}?mode=ro", uri=True, timeout=10)
     else:
         connection = pymysql.connect(
-            host=at.host, port=at.port or 3306, user=at.username, database=at.database
+            host=at.host,
+            port=at.port or 3306,
+            user=at.username,
+            database=at.database,
+            ssl_disabled=True,
         )
     with contextlib.closing(connection):
         cursor = connection.cursor()

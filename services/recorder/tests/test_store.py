@@ -122,6 +122,12 @@ def test_null_and_stale_are_no_samples_but_the_latest_says_so(url: str, stores: 
     }
 
 
+def test_half_of_a_group_is_no_sample(url: str, stores: Stores) -> None:
+    stores(url).write([sample(T0, {"battery_power_w": 300.0}, {"battery_power_w": "partial"})])
+    assert samples(url) == []
+    assert latest(url) == {"battery_power_w": (T0, 300.0, None, "partial")}
+
+
 def test_suspect_is_stored_and_marked(url: str, stores: Stores) -> None:
     marks = {"pv_power_w": "suspect", "cell_voltage_v/2": "suspect"}
     stores(url).write([sample(T0, {"pv_power_w": 9e5, "cell_voltage_v": [3.3, 9.9]}, marks)])

@@ -29,6 +29,9 @@ from .sql import DatabaseError, engine, insert, literal, reason, revision, upser
 
 log = logging.getLogger(__name__)
 
+UNSTORED = ("stale", "partial")
+"""Qualities that keep a value out of the past: a counter of a lost device, half a group's sum."""
+
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,72}")
 """A quantity's name; a list's element adds ``/`` and its number."""
 
@@ -359,7 +362,7 @@ class Store:
         if word is not None and len(word) > tables.TEXT_LENGTH:
             self._say(item.device, f"{name} is longer than {tables.TEXT_LENGTH}; cut")
             word = word[: tables.TEXT_LENGTH]
-        if word is not None and mark != "stale":
+        if word is not None and mark not in UNSTORED:
             rows.states.append((number, ms, word))
         newest = rows.latest.get(number)
         if newest is None or ms > newest[0]:
@@ -524,17 +527,17 @@ class Store:
             select(latest.c.ts).where(
                 latest.c.series_id == number,
                 latest.c.text == row.value,
-                func.coalesce(latest.c.quality, "") != "stale",
+                func.coalesce(latest.c.quality, "").not_in(UNSTORED),
             )
         ).scalar()
         return Tail(row.ts, row.value, max(row.ts, seen or 0))
 
 
 def _number(rows: Rows, number: int, ms: int, value: float | None, mark: str | None) -> None:
-    """One number of one series: a sample unless it is stale, and perhaps the newest."""
+    """One number of one series: a sample unless its mark forbids that, and perhaps the newest."""
     if value is not None:
         value = float(value)
-        if mark != "stale":
+        if mark not in UNSTORED:
             rows.samples.append((number, ms, value))
     newest = rows.latest.get(number)
     if newest is None or ms > newest[0]:

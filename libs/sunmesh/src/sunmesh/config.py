@@ -21,8 +21,8 @@ from .topics import NAME, RESERVED, Topics
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-FAMILIES = ("axpert", "bms", "meter", "pl80", "pvs6", "temperature")
-"""Device families that a collector exists for."""
+FAMILIES = ("axpert", "bms", "group", "meter", "pl80", "pvs6", "temperature")
+"""Device families that a service exists for: a collector, or ``group``."""
 
 SECTIONS = ("recorder", "web", "simulator")
 """Tables of ``site.toml`` that belong to one service each."""

@@ -739,6 +739,9 @@ SECTIONS: dict[str, list[Quantity]] = {
         *_rows(G, POSITIVE, [("lease_remaining_s", "until the relay falls to its safe state")]),
         *_rows(C, POSITIVE, [("switch_count", "switchings since installation")]),
     ],
+    "Group": [
+        *_rows(S, "", [("members_missing", "members of a group that say nothing now")]),
+    ],
     "Surroundings": [
         *_rows(
             G,

@@ -365,6 +365,7 @@ def test_habits_of_boards_change_nothing(wired, modes):
         reading = source.poll()
         assert reading.values["cell_voltage_v"] == EVENING["cell_voltage_v"][:14]
         assert reading.values["battery_temperature_c"] == [21, 22]
+        assert reading.values["warnings"] == []
         assert reading.quality == {}
 
 

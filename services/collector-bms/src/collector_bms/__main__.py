@@ -15,7 +15,7 @@ from sunmesh.mqtt import Mesh
 from sunmesh.poll import Poller
 from sunmesh.serialport import SerialPort
 
-from . import __version__, codec
+from . import __version__
 from .config import BmsDevice
 from .service import Daly
 from .shared import Context
@@ -73,6 +73,8 @@ def decode(request: Mapping[str, Any]) -> dict[str, Any]:
     ``current_sign`` and ``balance_order`` as in the configuration. Where the counts are missing and
     an answer needs them, they are guessed from unused slots and the guess stands under ``guessed``.
     """
+    from . import codec
+
     asked, text = request.get("request"), request.get("reply")
     if not isinstance(asked, str) or not isinstance(text, str):
         raise FrameError("shape", "give request and reply, both in hex")

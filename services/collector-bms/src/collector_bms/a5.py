@@ -96,6 +96,7 @@ class FrameQuery:
         self.frames_seen = 0
         self._context = context
         self._board = board_of(host)
+        self._head = bytes((self._board, command))
         self._needed = frames_needed(command, context)
         self._usual = usual
         self._have: dict[int, bytes] = {}
@@ -106,7 +107,9 @@ class FrameQuery:
         return 0.03 if self._needed != 0 and self._usual is None else 0.0
 
     def is_complete(self, raw: bytes) -> bool:
-        """See :class:`Query`."""
+        """See :class:`Query`. Called for each piece that comes, so cheap while too few have."""
+        if len(raw) < FRAME_BYTES * max(1, (self._needed or 1) - len(self._have)):
+            return False
         payloads = self._payloads(scan(raw)[0])
         if self._needed == 0:
             return len(payloads) > 0
@@ -118,6 +121,8 @@ class FrameQuery:
 
     def is_waiting(self, raw: bytes) -> bool:
         """See :class:`Query`."""
+        if raw[1:3] == self._head:
+            return False
         frames, rest = scan(raw)
         return not rest and not self._payloads(frames)
 

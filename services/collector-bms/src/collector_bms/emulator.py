@@ -230,7 +230,7 @@ class Board:
         bits += [low < CELL_LOW_V[1]]
         soc = [self.soc < limit for limit in SOC_LOW_PERCENT]
         apart = [high - low > limit for limit in APART_V]
-        return bytes((_bits(bits), 0, _bits([False] * 6 + soc), _bits(apart)))
+        return bytes((_bits(bits), 0, _bits([False] * 6 + soc), _bits(apart), 0, 0, 0, 0))
 
     def _configuration(self, command: int) -> list[bytes]:
         match command:

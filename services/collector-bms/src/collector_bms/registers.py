@@ -63,6 +63,7 @@ class RegisterQuery:
         self._function = request[1]
         self._start = int.from_bytes(request[2:4], "big")
         self._count = int.from_bytes(request[4:6], "big")
+        self._length = self._count * 2 + 5 if self._function == READ else 8
 
     @classmethod
     def read(cls, board: int, start: int, count: int, context: Context) -> "RegisterQuery":
@@ -70,7 +71,9 @@ class RegisterQuery:
         return cls(register_request(board, READ, start, count), context)
 
     def is_complete(self, raw: bytes) -> bool:
-        """See :class:`Query`."""
+        """See :class:`Query`. Called for each piece that comes, so cheap while too few have."""
+        if len(raw) < self._length and raw[1:2] == bytes((self._function,)):
+            return False
         return self._find(raw) is not None
 
     def is_waiting(self, raw: bytes) -> bool:
@@ -97,11 +100,11 @@ class RegisterQuery:
     def _find(self, raw: bytes) -> bytes | None:
         """The answer in ``raw``, the last one where there are several."""
         heads = {
-            READ: (bytes((self._address, READ, self._count * 2 & 0xFF)), self._count * 2 + 5),
-            WRITE: (bytes((self._address,)) + self.request[1:6], 8),
+            READ: bytes((self._address, READ, self._count * 2 & 0xFF)),
+            WRITE: bytes((self._address,)) + self.request[1:6],
         }
         for head, length in (
-            heads[self._function],
+            (heads[self._function], self._length),
             (bytes((self._address, self._function | 0x80)), 5),
         ):
             at = raw.rfind(head)
@@ -114,10 +117,9 @@ class RegisterQuery:
 
     def _absent(self, raw: bytes) -> FrameError:
         frames = [raw] if raw == self.request or _is_other(raw, self._address) else []
-        length = self._count * 2 + 5 if self._function == READ else 8
         rest = b"" if frames else raw
         return shared.absent(
-            self.request, raw, frames, rest, lambda at: raw[at] == self._address, length
+            self.request, raw, frames, rest, lambda at: raw[at] == self._address, self._length
         )
 
 

@@ -218,6 +218,7 @@ def test_the_table_is_what_is_on_screen(full) -> None:
     assert rows[0]["time_utc"] == "2026-11-21T10:00:00.000Z"
     assert rows[0]["pv_power_w"] == "1000.0"
     assert rows[0]["sun_to_battery_w"] == "520.0"
+    assert "-0.0" not in answer.text
 
 
 def test_day_without_a_database(client) -> None:

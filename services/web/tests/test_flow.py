@@ -33,7 +33,7 @@ def test_only_what_exists_is_drawn() -> None:
     assert states == {"pv1": "in", "pv2": "idle", "grid": "idle", "load": "out", "battery": "out"}
     notes = {node.key: node.note for node in drawn.nodes}
     assert notes["battery"] == "charging"
-    assert notes["grid"] == "there, not used"
+    assert notes["grid"] == "not used"
     assert notes["inverter"] == "own use"
     assert "Battery charging 420" in drawn.spoken
 

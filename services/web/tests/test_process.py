@@ -52,11 +52,11 @@ def portal(site_file, free_port, eventually, tmp_path) -> Iterator[Callable[...,
     """Starts portals on the run's broker, and ends them."""
     made: list[Portal] = []
 
-    def start(rest: str = "") -> Portal:
+    def start(url: str = "") -> Portal:
         site = site_file(
-            f'[database]\nurl = "sqlite:///{tmp_path}/history.db"\n'
+            f'[database]\nurl = "{url or f"sqlite:///{tmp_path}/none.db"}"\n'
             f"[web]\nport = {free_port}\n"
-            f'[devices.inverter]\nfamily = "axpert"\n{rest}'
+            '[devices.inverter]\nfamily = "axpert"\n'
         )
         made.append(Portal(site, free_port))
         eventually(made[-1].up, 20, "the portal answers")
@@ -79,15 +79,15 @@ VALUES = {
 }
 
 
-def test_it_lives_small_says_so_and_stops(portal, mesh, topics, sqlite, eventually) -> None:
+def test_it_lives_small_says_so_and_stops(portal, mesh, topics, database, eventually) -> None:
     now = clock.now()
     day = clock.from_ms(clock.epoch_ms(now) // WIDTH_MS * WIDTH_MS - 20 * 3_600_000)
-    sqlite.add((clock.from_ms(clock.epoch_ms(day) + n * 10_000), VALUES) for n in range(7000))
+    database.add((clock.from_ms(clock.epoch_ms(day) + n * 10_000), VALUES) for n in range(7000))
     heard: dict[str, bytes] = {}
     client = mesh("watcher")
     pattern = topics.every("service_status")
     client.subscribe(pattern, lambda m: heard.update({m.topic: m.payload}))
-    running = portal()
+    running = portal(database.url)
     client.publish(
         topics.telemetry("inverter"),
         encode(Sample(ts=clock.iso(clock.now()), values=VALUES)),

@@ -134,7 +134,7 @@ def picture(house: House, titles: dict[str, str]) -> Picture:
             if (house.grid_w or 0.0) < -MOVING_W
             else "taking"
             if (house.grid_w or 0.0) > MOVING_W
-            else "there, not used"
+            else "not used"
             if house.grid_present
             else ""
         )

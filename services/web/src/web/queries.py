@@ -315,6 +315,8 @@ class History:
             if kept is not None and (day < today or now - kept.full_at > REREAD_S):
                 kept = None
             fresh = self._read(day, kept)
+            if day < today:
+                fresh.curves.clear()  # only today is added to
             self._days[day] = fresh
             self._days.move_to_end(day)
             while len(self._days) > KEPT_DAYS:

@@ -74,7 +74,9 @@ ACRONYMS = {
     "ac": "AC",
     "bms": "BMS",
     "dc": "DC",
+    "cv": "constant-voltage",
     "eeprom": "EEPROM",
+    "lcd": "LCD",
     "mppt": "MPPT",
     "pv": "PV",
     "pv2": "PV 2",
@@ -251,7 +253,7 @@ def label(name: str) -> str:
     """The plain-language name of a quantity."""
     if name in LABELS:
         return LABELS[name]
-    for suffix in UNITS:
+    for suffix in (*UNITS, "_enabled"):
         if name.endswith(suffix):
             name = name.removesuffix(suffix)
             break

@@ -141,7 +141,7 @@ const style = () => ({
 
 function steps(u, index, low, high) {
   const span = high - low;
-  const step = [250, 500, 1000, 2000, 5000, 10000, 20000].find((s) => span / s <= 7) || 50000;
+  const step = [250, 500, 1000, 2000, 5000, 10000, 20000].find((s) => span / s <= 9) || 50000;
   const marks = [];
   for (let at = Math.ceil(low / step) * step; at <= high; at += step) marks.push(at);
   return marks;

@@ -271,7 +271,7 @@ def table(text: str) -> Response:
                 moment.astimezone(zone).isoformat(timespec="seconds"),
                 clock.iso(moment),
                 *(
-                    "" if value is None else f"{value:.1f}"
+                    "" if value is None else f"{round(value, 1) + 0.0:.1f}"  # no "-0.0"
                     for value in (
                         point.pv,
                         point.load,

@@ -243,6 +243,30 @@ def test_an_emulator_follows_the_house(mesh, topics, eventually):
     assert world.get("pv_power_w", 7) == 7
 
 
+def test_what_stands_under_a_device_is_its_own(mesh, topics, eventually):
+    shed, other = World(), World()
+    shed.follow(mesh("shed-emulator"), "shed")
+    other.follow(mesh("other-emulator"))
+    told = b'{"battery_voltage_v": 53.5, "shed.battery_voltage_v": 25.1, "faults": ["asleep:shed"]}'
+    mesh("simulator").publish(topics.sim("world"), told, retain=True)
+    eventually(lambda: shed.get("battery_voltage_v") == 25.1)
+    eventually(lambda: other.get("battery_voltage_v") == 53.5)
+    assert shed.has_fault("asleep")
+    assert not shed.has_fault("swapped")
+    assert not other.has_fault("asleep")
+
+
+def test_swapped_plugs_are_silent_while_they_are_swapped(mesh, topics, eventually, monkeypatch):
+    monkeypatch.setattr("sunmesh.emulation.SWAPPING_S", 0.5)
+    faults = Faults()
+    faults.follow(mesh("emulator"), "inverter")
+    house = mesh("simulator")
+    for told in (b'{"faults": ["swapped:inverter"]}', b'{"faults": []}'):
+        house.publish(topics.sim("world"), told, retain=True)
+        eventually(lambda: faults.apply(b"Q\r", FRAME, None) == b"")
+        eventually(lambda: faults.apply(b"Q\r", FRAME, None) == FRAME)
+
+
 def test_the_house_spoils_the_line_of_the_device_it_names(mesh, topics, eventually):
     faults = Faults()
     faults.follow(mesh("emulator"), "inverter")

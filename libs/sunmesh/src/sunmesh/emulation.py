@@ -34,6 +34,9 @@ FAULTS = ("crc", "nak", "echo", "silent", "short", "noise")
 CALENDAR = {"silent": {"silent": 1.0}, "noisy_line": {"crc": 0.3}}
 """What the simulated house's faults on a line do to the answers of the device they name."""
 
+SWAPPING_S = 15.0
+"""Whoever exchanges two plugs (fault ``swapped``) has them in his hands for so long."""
+
 BITS_PER_BYTE = 10
 SLICE_S = 0.004
 """Bytes that fall into one slice are written together: a byte at a time at 2400 baud."""
@@ -72,6 +75,8 @@ class Faults:
         self.rates = dict(rates or {})
         self._calendar: dict[str, float] = {}
         self._unplugged = False
+        self._is_swapped = False
+        self._plugged_at = 0.0
         self._random = random.Random(seed)
 
     @classmethod
@@ -104,6 +109,9 @@ class Faults:
                 if f"{kind}:{device}" in active:
                     rates |= effect
             self._calendar = rates
+            if (f"swapped:{device}" in active) != self._is_swapped:
+                self._is_swapped = not self._is_swapped
+                self._plugged_at = time.monotonic() + SWAPPING_S
 
         def plug(message: Message) -> None:
             self._unplugged = message.payload == b"out"
@@ -113,7 +121,7 @@ class Faults:
 
     def apply(self, request: bytes, frame: bytes, nak: bytes | None) -> bytes:
         """``frame`` as the line delivers it; perhaps empty."""
-        if self._unplugged or self._hit("silent"):
+        if self._unplugged or time.monotonic() < self._plugged_at or self._hit("silent"):
             return b""
         if self._hit("echo"):
             return request
@@ -343,21 +351,29 @@ def serve(
 class World:
     """The simulated house as it was told last; empty until then.
 
-    The simulator publishes it under ``sim/world`` once a second, see ``services/simulator``.
+    The simulator publishes it under ``sim/world`` once a second, see ``services/simulator``. A
+    value of one device only has that device's name in front: for the device ``shed``,
+    ``shed.battery_voltage_v`` stands before ``battery_voltage_v``.
     """
 
     def __init__(self, values: dict[str, Any] | None = None) -> None:
         """``values`` stand until the house speaks, or for ever without one."""
         self._values = dict(values or {})
+        self._device = ""
 
-    def follow(self, mesh: Mesh) -> None:
-        """Listen to the house on ``mesh``, which the caller starts."""
+    def follow(self, mesh: Mesh, device: str = "") -> None:
+        """Listen to the house on ``mesh``, which the caller starts, as ``device`` of it."""
+        self._device = device
         mesh.subscribe(mesh.topics.sim("world"), self._take)
 
     def get(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - JSON
         """The world's value of that name; ``default`` where it has none."""
         value = self._values.get(name)
         return default if value is None else value
+
+    def has_fault(self, kind: str) -> bool:
+        """Whether the house's calendar has ``kind`` for this device now."""
+        return f"{kind}:{self._device}" in self._values.get("faults", ())
 
     def snapshot(self) -> dict[str, Any]:
         """All of it."""
@@ -366,4 +382,6 @@ class World:
     def _take(self, message: Message) -> None:
         values = json.loads(message.payload)
         if isinstance(values, dict):
-            self._values = {**self._values, **values}
+            own = f"{self._device}."
+            mine = {k.removeprefix(own): v for k, v in values.items() if k.startswith(own)}
+            self._values = {**self._values, **values, **mine}

@@ -47,9 +47,8 @@ class PortLock:
         Raises:
             TransportError: somebody has it; the text names who.
         """
-        resolved = os.path.realpath(self._path)
-        name = "sunmesh" + resolved.replace("/", "-") + ".lock"
-        file = os.open(_lock_folder() / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        name = _lock_file(os.path.realpath(self._path))
+        file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         with contextlib.suppress(OSError):
             os.fchmod(file, 0o666)  # another user's collector must be able to ask, whatever umask
         try:
@@ -232,7 +231,7 @@ class SerialPort:
         """Why the port could not be opened, with what to do about it."""
         number = getattr(err, "errno", None)
         if number in (11, 16) or "exclusively lock" in str(err):
-            return f"{self.path} is in use by {foreign_holder(self.path)}"
+            return f"{self.path} is in use by {find_holder(self.path) or 'another process'}"
         if number == 13:
             return f"{self.path}: permission denied; add the user to the group dialout"
         if number in (2, 6, 19):
@@ -240,9 +239,17 @@ class SerialPort:
         return f"{self.path} cannot be opened: {err}"
 
 
-def foreign_holder(path: str) -> str:
-    """Which other process has ``path`` open, as far as /proc tells this user."""
+def find_holder(path: str) -> str | None:
+    """Which process has ``path``: a collector by its lock, another one by its open file.
+
+    None = nobody, or somebody of whom /proc tells this user nothing.
+    """
     resolved = os.path.realpath(path)
+    with contextlib.suppress(OSError), _lock_file(resolved).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return file.read(200).decode(errors="replace").strip() or "a collector"
     for process in Path("/proc").glob("[0-9]*"):
         if process.name == str(os.getpid()):
             continue
@@ -252,10 +259,12 @@ def foreign_holder(path: str) -> str:
                     if str(link.readlink()) == resolved:
                         name = (process / "comm").read_text(encoding="utf-8").strip()
                         return f"{name} (process {process.name})"
-    return "another process"
+    return None
 
 
-def _lock_folder() -> Path:
-    """Where lock files live: /run/lock where it may be written, else the temporary folder."""
+def _lock_file(resolved: str) -> Path:
+    """The lock file of a resolved device path: in /run/lock, else in the temporary folder."""
     folder = Path("/run/lock")
-    return folder if os.access(folder, os.W_OK) else Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108 - where tempfile looks, too
+    if not os.access(folder, os.W_OK):
+        folder = Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108 - where tempfile looks, too
+    return folder / f"sunmesh{resolved.replace('/', '-')}.lock"

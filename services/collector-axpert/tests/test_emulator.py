@@ -150,3 +150,14 @@ def test_the_simulated_house_steers_it_and_hears_of_its_settings(mesh, topics, e
     eventually(lambda: ask(device, "QPIGS")["ac_output_power_w"] == 1234)
     assert is_taken(device, "POP00")
     eventually(lambda: told and told[-1]["output_source_priority"] == "USB")
+
+
+def test_another_serial_number_answers_while_the_plugs_are_swapped(mesh, topics, eventually):
+    device = Inverter("PI30MAX")
+    device.follow(mesh("emulator"), "inverter")
+    own = ask(device, "QID")["serial"]
+    house = mesh("simulator")
+    house.publish(topics.sim("world"), b'{"faults": ["swapped:inverter"]}', retain=True)
+    eventually(lambda: ask(device, "QID")["serial"] != own)
+    house.publish(topics.sim("world"), b'{"faults": ["swapped:battery"]}', retain=True)
+    eventually(lambda: ask(device, "QID")["serial"] == own)

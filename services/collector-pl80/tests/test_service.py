@@ -386,3 +386,42 @@ def test_the_emulator_forgets_half_a_request_and_refuses_nonsense(monkeypatch):
     device.receive(b"\x98\xe2\x01\x67")
     device.receive(b"\xca\x23\x97\x35")
     assert device.eeprom[35] != 151, "the unlock ends when the settings are copied"
+
+
+def test_a_controller_with_panels_and_loads_of_its_own_shows_the_house_s_day(wired):
+    wire, source = wired()
+    wire.device.world = World(
+        {
+            "battery_voltage_v": 27.4,
+            "battery_soc_percent": 97.0,
+            "charge_current_a": 6.02,
+            "load_current_a": 0.61,
+            "regulator_state": "float",
+            "load_disconnected": True,
+            "charge_today_ah": 31.9,
+            "load_today_ah": 7.2,
+            "battery_voltage_max_today_v": 28.8,
+            "battery_voltage_min_today_v": 25.0,
+            "float_reached_hours": 11.52,
+        }
+    )
+    source.open()
+    source.poll()
+    all_settings(source)
+    values = source.poll().values
+    wanted = {
+        "battery_voltage_v": 27.4,
+        "battery_soc_percent": 97,
+        "charge_current_a": 6.0,
+        "charge_internal_current_a": 6.0,
+        "charge_external_current_a": None,
+        "load_current_a": 0.6,
+        "regulator_state": "float",
+        "outputs_active": ["charge", "load_disconnected"],
+        "charge_today_ah": 31,
+        "load_today_ah": 7,
+        "battery_voltage_max_today_v": 28.8,
+        "battery_voltage_min_today_v": 25.0,
+        "float_reached_hours": 11.5,
+    }
+    assert {name: values[name] for name in wanted} == wanted

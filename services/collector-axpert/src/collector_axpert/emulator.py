@@ -171,6 +171,12 @@ class Inverter:
         self._changed = False
 
     @property
+    def serial(self) -> str:
+        """Its number; that of another one while the house's calendar has the plugs swapped."""
+        number = self.profile.serial
+        return f"{number[:-3]}999" if self.world.has_fault("swapped") else number
+
+    @property
     def settings(self) -> dict[str, Value]:
         """The settings in the vocabulary's words and numbers."""
         words = CODES_PI18 if self._is_pi18 else CODES_PI30
@@ -186,7 +192,7 @@ class Inverter:
             topic = mesh.topics.sim(f"{device}/settings")
             mesh.publish(topic, json.dumps(self.settings).encode(), retain=True)
 
-        self.world.follow(mesh)
+        self.world.follow(mesh, device)
         self._on_change = tell
         mesh.on_connect(tell)
 
@@ -438,8 +444,8 @@ REDISCHARGE_V = (0, *range(48, 59))
 
 PI30_ANSWERS: dict[str, Callable[[Inverter], str | None]] = {
     "QPI": lambda d: "PI30",
-    "QID": lambda d: d.profile.serial,
-    "QSID": lambda d: f"14{d.profile.serial}005535" if d.profile.is_max else None,
+    "QID": lambda d: d.serial,
+    "QSID": lambda d: f"14{d.serial}005535" if d.profile.is_max else None,
     "QVFW": lambda d: f"VERFW:{d.profile.firmware}",
     "QMN": lambda d: d.profile.model if d.profile.is_max else None,
     "QPIGS": Inverter._qpigs,
@@ -456,7 +462,7 @@ PI30_ANSWERS: dict[str, Callable[[Inverter], str | None]] = {
 }
 PI18_ANSWERS: dict[str, Callable[[Inverter], str | None]] = {
     "^P005PI": lambda d: "18",
-    "^P005ID": lambda d: f"14{d.profile.serial}000000",
+    "^P005ID": lambda d: f"14{d.serial}000000",
     "^P006VFW": lambda d: f"{d.profile.firmware},00000,00000",
     "^P004T": Inverter._clock,
     "^P005GS": Inverter._gs,

@@ -1,9 +1,11 @@
 """A PLI adaptor with a charge controller behind it, so that everybody can run the mesh without one.
 
-The controller stands on the simulated house's battery (:class:`sunmesh.emulation.World`) and
-measures at external shunts what goes in and out of it; without a house it shows the image of a
-PL80 on 24 V. Its clock is the host's, plus the house's ``pl80_clock_offset_s``. Unlike the
-collector it knows the commands that write: a client that sends one can be tried here.
+The controller stands on a battery of the simulated house (:class:`sunmesh.emulation.World`). Where
+the house knows ``charge_current_a`` and ``load_current_a`` they are its own panels and loads, and
+the house's counters of the day and ``regulator_state`` are shown; else it measures at external
+shunts what goes in and out of the battery. Without a house it shows the image of a PL80 on 24 V.
+Its clock is the host's, plus the house's ``pl80_clock_offset_s``. Unlike the collector it knows the
+commands that write: a client that sends one can be tried here.
 
 Bytes are written here from the paper, not with the codec's tables: a mistake there must show.
 """
@@ -32,6 +34,10 @@ COPY_S = 360.0
 """EEPROM 14 to 44 is copied over RAM 64 to 94 that often."""
 
 VERSIONS = {"PL20": 1, "PL40": 130, "PL60": 200, "PL80": 216}
+STEPS_A = {"PL20": (0.1, 0.1), "PL40": (0.2, 0.1), "PL60": (0.4, 0.2), "PL80": (0.4, 0.2)}
+"""Charge and load current by bit; what stands for a PL80 is a guess."""
+
+STATES = {"boost": 0, "equalise": 1, "absorption": 2, "float": 3}
 NIBBLES = {12: 0, 24: 1, 32: 2, 36: 3, 48: 4}
 
 IMAGE: Mapping[int, int] = {
@@ -114,6 +120,7 @@ class Controller:
         self.ram = bytearray(256)
         self.eeprom = bytearray(256)
         self._system_v = system_v
+        self._steps_a = STEPS_A[model]
         self._turn_around_s = turn_around_s
         self._now = now
         self._day_s = day_s or _local_day_s
@@ -135,8 +142,8 @@ class Controller:
         self._copy_settings()
 
     def follow(self, mesh: Mesh, device: str) -> None:
-        """Watch the battery of the simulated house of ``mesh``."""
-        self.world.follow(mesh)
+        """Watch the battery of the simulated house of ``mesh`` that is this device's."""
+        self.world.follow(mesh, device)
 
     def receive(self, data: bytes) -> list[bytes]:
         """Take bytes of requests; the answers."""
@@ -209,19 +216,26 @@ class Controller:
             self._measure(world)
 
     def _measure(self, world: Mapping[str, Any]) -> None:
-        """Show the house's battery, at shunts with 1 A by bit."""
+        """Show a battery of the house; at external shunts with 1 A by bit."""
+        is_own = "charge_current_a" in world
         if not self._follows:
             self._follows = True
-            for address in (188, 198, 203, 204, 213, 217):
+            for address in (184, 188, 198, 203, 204, 205, 206, 213, 217):
                 self.ram[address] = 0
-            self.ram[207] = 8 | 4 | 2 | 1
-        charge = float(world.get("battery_charge_current_a", 0.0))
-        load = float(world.get("battery_discharge_current_a", 0.0))
+            self.ram[207] = 0 if is_own else 8 | 4 | 2 | 1
+        if is_own:
+            charge, load = float(world["charge_current_a"]), float(world["load_current_a"])
+            self.ram[213], self.ram[217] = (
+                _byte(a / step) for a, step in zip((charge, load), self._steps_a, strict=True)
+            )
+        else:
+            charge = float(world.get("battery_charge_current_a", 0.0))
+            load = float(world.get("battery_discharge_current_a", 0.0))
+            self.ram[205], self.ram[206] = _byte(charge), _byte(load)
         soc = float(world.get("battery_soc_percent", 93.0))
         volts = float(world["battery_voltage_v"])
         self.ram[50] = _byte(volts * 120 / self._system_v)
         self.ram[181] = _byte(soc)
-        self.ram[205], self.ram[206] = _byte(charge), _byte(load)
         self.ram[182] = max(self.ram[182], self.ram[50]) if self._last else self.ram[50]
         self.ram[183] = min(self.ram[183], self.ram[50]) if self._last else self.ram[50]
         self.ram[101] = 3 if soc >= 99 else 2 if soc >= 90 else 0
@@ -232,9 +246,28 @@ class Controller:
             self._today[0] += charge * hours
             self._today[1] += load * hours
         self._last = (at or 0.0, volts)
+        if is_own:
+            self._show_day(world)
         for low, counted in ((193, self._today[0]), (203, self._today[1])):
             whole = min(int(counted), 4095)
             self.ram[low], self.ram[low + 1] = whole % 256, whole // 256
+
+    def _show_day(self, world: Mapping[str, Any]) -> None:
+        """What the house says of this controller's day instead of what was counted here."""
+        state = STATES.get(str(world.get("regulator_state")))
+        if state is not None:
+            self.ram[101] = state
+        if "charge_today_ah" in world:
+            self._today = [float(world["charge_today_ah"]), float(world["load_today_ah"])]
+        self.ram[115] |= int(bool(world.get("load_disconnected")))
+        for address, name, factor in (
+            (182, "battery_voltage_max_today_v", 120 / self._system_v),
+            (183, "battery_voltage_min_today_v", 120 / self._system_v),
+            (184, "float_reached_hours", 10),
+        ):
+            value = world.get(name)
+            if value is not None:
+                self.ram[address] = _byte(float(value) * factor)
 
     def _midnight(self) -> None:
         """Write the day into the history and begin a new one."""

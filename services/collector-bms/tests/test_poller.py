@@ -116,6 +116,17 @@ def test_another_pack_on_the_port_is_not_published(bank, watch, eventually):
     assert not watched.samples
 
 
+def test_a_port_that_vanishes_and_returns_under_another_name(bank, watch, eventually):
+    path = bank(name="daly")
+    watched = watch(path)
+    eventually(lambda: watched.samples, 10)
+    bank.stop(path)
+    eventually(lambda: watched.state()[0] == "offline", 10)
+    bank(name="squatter")  # takes the old name
+    bank(name="daly")
+    eventually(lambda: watched.state()[0] == "online", 10)
+
+
 def test_a_wrong_sign_is_an_alarm(bank, watch, eventually):
     watched = watch(bank(Bank(modes=["inverted-sign"])))
     eventually(lambda: watched.alarms, 10)

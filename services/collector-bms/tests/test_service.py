@@ -266,6 +266,36 @@ def test_a_request_that_came_too_soon_is_put_again_slower(wired):
     assert source._link._bus.pause_s == 0.02
 
 
+def test_a_question_that_a_board_does_not_know_is_left_out(wired, monkeypatch):
+    monkeypatch.setattr(transport, "SLOWER_S", 0.0)
+    wire, source = wired()
+    source.open()
+    wire.spoil = lambda request, frame: b"" if request[2] == 0x97 else frame
+    with pytest.raises(TransportError):
+        source.poll()
+    values = source.poll().values
+    assert values["balancing_bits"] is None
+    assert values["warnings"] == []
+    wire.requests.clear()
+    assert source.poll().values == values | {"bms_heartbeat": 3}
+    assert 0x97 not in commands(wire)
+    wire.spoil = lambda request, frame: frame
+    source.settings()
+    assert source.poll().values["balancing_bits"] == "000000000000"
+
+
+def test_a_pack_without_sensors(wired):
+    wire, source = wired(world=World({"battery_temperature_c": [20.0]}))
+    source.open()
+    answer = wire.device.receive
+    no_sensor = a5.frame(1, 0x94, bytes((16, 0, 0, 0, 0, 0, 0)))
+    wire.device.receive = lambda data: [no_sensor] if data[2] == 0x94 else answer(data)
+    source.open()
+    wire.requests.clear()
+    assert source.poll().values["battery_temperature_c"] is None
+    assert 0x96 not in commands(wire)
+
+
 # --- What may be believed ------------------------------------------------------------------------
 
 

@@ -19,8 +19,9 @@ from .transport import Link, NoAnswer
 log = logging.getLogger(__name__)
 
 SILENCES = 2
-"""A question beyond the status that stayed unanswered so often is not put again; and after so
-many in a row the rest of them waits for the next time."""
+"""A question that stayed unanswered so often, while others were answered, is left out: those of the
+status until the settings are read next, the others until the next start. And after so many in a row
+the rest of the settings waits for the next time."""
 
 STRANGERS = 3
 """So many answers that are none, then the next dialect is tried."""
@@ -210,7 +211,7 @@ class Daly:
             Sleeping: the board rests.
         """
         dialect = self._dialect
-        answers = self._ask(dialect.status)
+        answers = self._ask(question for question in dialect.status if self._is_heard(question))
         for question in (dialect.gate, dialect.probe):
             error = self._damaged.get(question)
             if error and (question == dialect.gate or error.kind == "implausible"):
@@ -227,6 +228,8 @@ class Daly:
 
     def settings(self) -> Values | None:
         """Limits and ratings, and the totals on the way; None where the board tells none."""
+        for question in self._dialect.status:  # perhaps it is heard by now
+            self._silences[question] = min(self._silences[question], SILENCES - 1)
         values: Values = {}
         for answer in self._ask_optional(self._dialect.settings):
             values |= answer
@@ -342,7 +345,11 @@ class Daly:
                         raise Sleeping(err.detail) from err
                     continue
                 except NoAnswer as err:
-                    raise self._silence(self._dialect) from err
+                    self._silences[question] += 1
+                    if not answers or self._silences[question] < SILENCES:
+                        raise self._silence(self._dialect) from err
+                    continue
+                self._silences[question] = 0
                 self._damaged.pop(question, None)
                 self._learn(question, answers[question])
                 if isinstance(query, a5.FrameQuery):
@@ -359,6 +366,14 @@ class Daly:
         self._fewer[command] = self._fewer[command] + 1 if query.frames_seen < usual else 0
         if self._fewer[command] == FEWER:
             del self._usual[command]
+
+    def _is_heard(self, question: Question) -> bool:
+        """Whether a question of the status is worth its time: some boards lack 0x97, say."""
+        if question in (self._dialect.gate, self._dialect.probe):
+            return True
+        if question == 0x96 and self._context.sensors == 0:
+            return False
+        return self._silences[question] < SILENCES
 
     def _once(self, query: Query, *, patient: bool) -> Values:
         """One answer; ``patient`` puts a question again that was not heard."""

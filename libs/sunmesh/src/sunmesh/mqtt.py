@@ -51,6 +51,9 @@ KEEPALIVE_S = 30
 BACKLOG = 20_000
 """QoS 1 messages kept while the broker is away: 11 h at a sample every 2 s, about 15 MB."""
 
+KNOWN_TOPICS = 2000
+"""Topics whose handlers are remembered; matching costs more than most handlers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -104,6 +107,7 @@ class Mesh:
         self._session_expiry_s = session_expiry_s
         self._receive_maximum = receive_maximum
         self._subscriptions: list[tuple[str, int, Handler]] = []
+        self._handlers: dict[str, list[Handler]] = {}
         self._connected = threading.Event()
         self._on_connect: list[Callable[[], None]] = []
         self._lost_logged = False
@@ -235,6 +239,7 @@ class Mesh:
     def subscribe(self, pattern: str, handler: Handler, qos: int = 1) -> None:
         """Give every message that matches ``pattern`` to ``handler``, after each reconnect too."""
         self._subscriptions.append((pattern, qos, handler))
+        self._handlers.clear()
         if self.connected:
             self._client.subscribe(pattern, qos)
 
@@ -273,9 +278,17 @@ class Mesh:
     def _message(self, _client: object, _data: object, raw: paho.MQTTMessage) -> None:
         self.counters["received"] += 1
         message = Message(raw.topic, bytes(raw.payload), raw.retain, raw.dup, raw.qos, raw.mid)
-        for pattern, _qos, handler in self._subscriptions:
-            if paho.topic_matches_sub(pattern, message.topic):
-                self._guard(handler, message)
+        handlers = self._handlers.get(message.topic)
+        if handlers is None:
+            if len(self._handlers) >= KNOWN_TOPICS:
+                self._handlers.clear()
+            handlers = self._handlers[message.topic] = [
+                handler
+                for pattern, _qos, handler in self._subscriptions
+                if paho.topic_matches_sub(pattern, message.topic)
+            ]
+        for handler in handlers:
+            self._guard(handler, message)
 
     def _published(
         self, _client: object, _data: object, mid: int, reason: ReasonCode, _more: object

@@ -46,6 +46,7 @@ SIMULATED = {"world", "emulator"}
 KEPT = set(SAMPLE) - SIMULATED - {"mbmd"}
 WRITES = {
     **dict.fromkeys(COLLECTORS, DEVICE | {"emulator"}),
+    "group": DEVICE - {"settings", "result"},
     "recorder": set(),
     "web": {"command", "ack"},
     "simulator": SIMULATED,
@@ -56,6 +57,7 @@ WRITES = {
 READS = {
     **dict.fromkeys(COLLECTORS, SIMULATED | {"command"}),
     "collector-meter": SIMULATED | {"command", "mbmd"},
+    "group": {"telemetry", "device status"},
     "recorder": KEPT | OWN,
     "web": KEPT - {"command"} | OWN,
     "simulator": SIMULATED,

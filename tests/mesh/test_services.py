@@ -1,11 +1,13 @@
 """What every service promises: a plain refusal, a quick stop, and no heavy passenger."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 SERVICES = sorted(path.parent.name for path in ROOT.glob("services/*/pyproject.toml"))
+DEVICES = tomllib.loads((ROOT / "tests/devices.toml").read_text())
 COLLECTORS = [name for name in SERVICES if name.startswith("collector-")]
 HEAVY = {"numpy", "pandas", "cryptography"}
 NOT_IN_A_COLLECTOR = HEAVY | {"asyncio", "apscheduler", "sqlalchemy", "flask"}
@@ -23,8 +25,9 @@ def unwanted(service):
 def misspelt(service, house):
     """The configuration with one key of this service's own wrong, and that key."""
     text = house.read_text()
-    if service in COLLECTORS:
-        return text.replace("poll_interval_s", "poll_intervall_s"), "poll_intervall_s"
+    if service in DEVICES:
+        key = list(DEVICES[service]["device"])[-1]
+        return text.replace(f"{key} = ", f"{key}_x = "), f"{key}_x"
     if f"[{service}]" not in text:
         text += f"\n[{service}]\n"
     return text.replace(f"[{service}]", f"[{service}]\nprot = 1"), "prot"

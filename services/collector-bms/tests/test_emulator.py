@@ -125,3 +125,9 @@ def test_the_simulated_house_steers_it(mesh, topics, eventually):
     house.publish(topics.sim("world"), json.dumps(world).encode(), retain=True)
     request = a5.frame(0x40, 0x90)
     eventually(lambda: bank.receive(request) == [request])
+    world["faults"] = ["swapped:battery"]
+    house.publish(topics.sim("world"), json.dumps(world).encode(), retain=True)
+    eventually(lambda: bank.receive(request) != [request])
+    for _ in range(3):
+        bank.receive(request)  # it has just woken up
+    assert ask(bank, 0x57) == {"battery_code": "SUNMESH-91"}

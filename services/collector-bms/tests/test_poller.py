@@ -94,9 +94,10 @@ def test_a_pack_that_falls_silent_withdraws_its_values(bank, watch, eventually):
 
 def test_asleep_and_awake_again(bank, watch, eventually):
     world = World({"faults": []})
+    world._device = "battery"
     watched = watch(bank(Bank(world=world)))
     eventually(lambda: watched.samples, 10)
-    world._values["faults"] = ["asleep"]
+    world._values["faults"] = ["asleep:battery"]
     eventually(lambda: watched.state()[0] == "sleeping", 10)
     assert "our own request comes back" in watched.state()[1]
     count = len(watched.samples)

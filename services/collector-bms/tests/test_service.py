@@ -168,7 +168,7 @@ def test_asleep_is_a_state_and_never_zeros(wired, protocol):
 def test_falling_asleep_and_waking_up(wired):
     world = World({"faults": []})
     wire, source = wired(world=world)
-    wire.device.device = "battery"
+    world._device = "battery"
     source.open()
     source.poll()
     world._values["faults"] = ["asleep:battery"]

@@ -67,7 +67,6 @@ class Board:
         """As it leaves the works, but charged."""
         self.number = number
         self.modes = set(modes)
-        self.code = f"SUNMESH-{number:02d}"
         self.charge_on = True
         self.discharge_on = True
         self.is_asleep = False
@@ -78,6 +77,11 @@ class Board:
         self._heartbeat = 0
         self._nonsense = NONSENSE_ANSWERS if "waking" in self.modes else 0
         self._last = bytes(8)
+
+    @property
+    def code(self) -> str:
+        """Its battery code; that of another pack while the calendar has the plugs swapped."""
+        return f"SUNMESH-{self.number + 90 * self._world.has_fault('swapped'):02d}"
 
     # -- the house, as this board measures it ------------------------------------------------------
 
@@ -360,7 +364,6 @@ class Bank:
         """Nothing has been received yet."""
         self.world = world or World()
         self.modes = set(modes)
-        self.device = ""
         self.boards = {
             number: Board(number, self.world, share=1 / len(boards), modes=modes)
             for number in boards
@@ -370,8 +373,7 @@ class Bank:
 
     def follow(self, mesh: Mesh, device: str) -> None:
         """Show the simulated house of ``mesh``; sleep while its calendar says so."""
-        self.device = device
-        self.world.follow(mesh)
+        self.world.follow(mesh, device)
 
     def nak(self) -> bytes | None:
         """A Daly has no word for no."""
@@ -403,9 +405,9 @@ class Bank:
         return request[-2:] == registers.crc16(request[:-2])
 
     def _answer(self, request: bytes) -> list[bytes]:
-        asleep = {"asleep", f"asleep:{self.device}"} & set(self.world.get("faults", ()))
+        asleep = "asleep" in self.modes or self.world.has_fault("asleep")
         for board in self.boards.values():
-            board.sleep(bool(asleep) or "asleep" in self.modes)
+            board.sleep(asleep)
         is_a5 = self._protocol == "a5"
         asked = self.boards.get(a5.board_of(request[1]) if is_a5 else request[0] - 0x80)
         if asked is None or "silent" in self.modes:

@@ -247,6 +247,11 @@ class Daly:
 
     # -- probe and record call these, too ----------------------------------------------------------
 
+    @property
+    def dialects(self) -> int:
+        """How many are still to be tried."""
+        return len(self._candidates)
+
     def questions(self) -> tuple[Question, ...]:
         """Everything that the dialect can be asked, each once."""
         dialect = self._dialect

@@ -1,9 +1,11 @@
 """``probe`` and ``record``: every question once, to see what a pack is and to keep what it said."""
 
+import contextlib
 from typing import Any
 
 from sunmesh import clock
-from sunmesh.errors import FrameError
+from sunmesh.errors import FrameError, TransportError
+from sunmesh.messages import Info
 
 from .config import BmsDevice
 from .service import Daly, Question
@@ -26,7 +28,7 @@ def survey(config: BmsDevice, bus: Bus) -> dict[str, Any]:
     link = Link(bus, config.timeout_s)
     source = Daly(config, link)
     try:
-        info = source.open()
+        info = _open(source)
         answers: dict[str, Any] = {}
         for question, query, raw in _ask_all(source, link):
             try:
@@ -54,7 +56,7 @@ def record(config: BmsDevice, bus: Bus, model: str) -> list[dict[str, Any]]:
     link = Link(bus, config.timeout_s)
     source = Daly(config, link)
     try:
-        info = source.open()
+        info = _open(source)
         source_text = f"recorded {clock.iso(clock.now())[:10]} by collector-bms record"
         records = []
         for question, query, raw in _ask_all(source, link):
@@ -85,6 +87,14 @@ def record(config: BmsDevice, bus: Bus, model: str) -> list[dict[str, Any]]:
         return records
     finally:
         link.close()
+
+
+def _open(source: Daly) -> Info:
+    """Open and identify, by each dialect in turn: a turn of the poll loop tries one only."""
+    for _ in range(source.dialects - 1):
+        with contextlib.suppress(TransportError):
+            return source.open()
+    return source.open()
 
 
 def _ask_all(source: Daly, link: Link) -> list[tuple[Question, Query, bytes]]:

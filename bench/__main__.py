@@ -8,7 +8,7 @@ import platform
 import sys
 import time
 
-BENCHES = ("polling", "noise", "memory", "latency")
+BENCHES = ("polling", "noise", "families", "memory", "latency")
 
 
 def main() -> int:

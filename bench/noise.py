@@ -11,7 +11,7 @@ from sunmesh.errors import SunmeshError
 from sunmesh.serialport import SerialPort
 
 from . import goals
-from .polling import emulator
+from .line import emulator
 
 ROUNDS = 40
 
@@ -25,13 +25,13 @@ def source(port: object, link_type: type[Link] = Link) -> tuple[Axpert, Link]:
 
 def measure() -> dict[str, dict[str, object]]:
     """30 % of the answers with one bit flipped, against the same inverter on a clean line."""
-    with emulator() as port:
+    with emulator("collector-axpert") as port:
         clean, _ = source(port)
         clean.open()
         truth = clean.poll().values
         clean.close()
     delivered = wrong = expected = 0
-    with emulator("--fault", "crc:0.3") as port:
+    with emulator("collector-axpert", "--fault", "crc:0.3") as port:
         noisy, link = source(port)
         for _ in range(20):
             try:
@@ -51,7 +51,7 @@ def measure() -> dict[str, dict[str, object]]:
                 wrong += got is not None and got != value
         damaged = sum(link.counters[f"damaged_{kind}"] for kind in ("crc", "truncated", "shape"))
         noisy.close()
-    with emulator("--fault", "silent") as port:
+    with emulator("collector-axpert", "--fault", "silent") as port:
         silent, link = source(port)
         began = time.monotonic()
         with contextlib.suppress(SunmeshError):

@@ -3,41 +3,17 @@
 import json
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from collector_axpert import codec
 
 from . import goals
+from .line import HERE, PEERS, emulator
 
 COMMANDS = ("QPIGS", "QMOD", "QPIWS", "QPIRI")
 BAUD = 2400
 ROUNDS = 5
 RUNS = 3
-HERE = Path(__file__).parent
-PEERS = HERE.parent / ".venv-peers" / "bin" / "python"
-
-
-@contextmanager
-def emulator(*options: str) -> Iterator[Path]:
-    """A paced inverter behind a pty, in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        port = Path(folder) / "inverter"
-        command = [Path(sys.executable).parent / "collector-axpert", "--log-level", "warning"]
-        with subprocess.Popen(
-            [*command, "emulate", "--pty", port, "--baud", str(BAUD), *options]
-        ) as process:
-            while not port.is_symlink():
-                if process.poll() is not None:
-                    raise RuntimeError("the emulator has ended")
-                time.sleep(0.02)
-            try:
-                yield port
-            finally:
-                process.terminate()
 
 
 def read(program: str, port: Path, python: Path | str = sys.executable) -> list[dict[str, float]]:
@@ -58,7 +34,7 @@ def read(program: str, port: Path, python: Path | str = sys.executable) -> list[
 def measure() -> dict[str, dict[str, object]]:
     """Readers in turn, so that a busy machine is busy for all."""
     rounds: dict[str, list[dict[str, float]]] = {"plain": [], "ours": [], "mppsolar": []}
-    with emulator() as port:
+    with emulator("collector-axpert") as port:
         for _ in range(RUNS):
             rounds["plain"] += read("plain.py", port)
             rounds["ours"] += read("ours.py", port)

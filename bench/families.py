@@ -47,8 +47,9 @@ def _pl80(port: Path) -> Source:
 
 
 def _pl80_exchange_s(port: Path) -> float:
-    """What one exchange costs a reader that does nothing else: the adaptor thinks longer than it
-    talks, so the bytes alone are no floor.
+    """What one exchange costs a reader that does nothing else.
+
+    The adaptor thinks longer than it talks, so the bytes alone are no floor.
     """
     line = SerialPort(str(port), BAUD, holder="bench")
     line.open()

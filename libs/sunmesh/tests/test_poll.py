@@ -237,7 +237,8 @@ def test_members_are_published_each_with_its_own_state(watch, eventually):
     assert len([topic for topic, _ in heard if topic == "x-1/info"]) == 1
 
 
-def test_members_are_lost_with_the_device_in_front_of_them_and_come_back(watch, eventually):
+def test_members_are_lost_with_the_device_in_front_of_them_and_come_back(watch, eventually, caplog):
+    caplog.set_level("INFO")
     gone = TransportError("gone")
     both = {"x-1": Member(PANEL, reading=at(0))}
     good = Reading(GOOD.values, members=both)
@@ -247,6 +248,7 @@ def test_members_are_lost_with_the_device_in_front_of_them_and_come_back(watch, 
     assert reason == "x is offline: gone"
     eventually(lambda: len(samples(heard, "x-1")) == 3, why="said, withdrawn, said again")
     assert [topic for topic, _ in heard if topic.startswith("alarms/x-1/")] == []
+    assert [r.message for r in caplog.records if r.message.startswith("x-1")] == ["x-1: is there"]
 
 
 def test_a_member_that_is_lost_alone_raises_its_own_alarm(watch, eventually):

@@ -129,7 +129,8 @@ class Poller:
         self._close()
         for voice in (self._voice, *self._members.values()):
             if voice.state == "online":
-                voice.be("offline", "the collector was stopped")
+                is_member = voice is not self._voice
+                voice.be("offline", "the collector was stopped", follows=is_member)
 
     # -- one round ---------------------------------------------------------------------------------
 
@@ -199,7 +200,7 @@ class Poller:
         self._count_sample(self._voice.leave(state, reason))
         behind: DeviceState = "sleeping" if state == "sleeping" else "offline"
         for voice in self._members.values():
-            told = voice.leave(behind, f"{self.device} is {state}: {reason}", alarm=False)
+            told = voice.leave(behind, f"{self.device} is {state}: {reason}", follows=True)
             self._count_sample(told)
 
     def _read_settings(self) -> None:

@@ -96,6 +96,7 @@ class Voice:
         self._info: Info | None = None
         self._reason = ""
         self._since = ""
+        self._is_quiet = False
         self._lost_at: float | None = None
         self._alarms: dict[str, Alarm] = {}
         self._seq = 0
@@ -111,8 +112,11 @@ class Voice:
         """Say what was read of a member; True when that was a sample."""
         if self._info is None or _timeless(self._info) != _timeless(member.info):
             self.introduce(member.info)
-        if member.state == "online" and member.reading is not None:
-            return self.say(member.reading)
+        if member.state == "online":
+            if member.reading is not None:
+                return self.say(member.reading)
+            self.be("online", "")
+            return False
         if member.reading is not None and not self._last_values:
             self._last_values = member.reading.values
         return self.leave(member.state, member.reason)
@@ -132,19 +136,20 @@ class Voice:
             self._clear_alarm(code, f"{self.device}: it is over")
         return is_new
 
-    def leave(self, state: DeviceState, reason: str, *, alarm: bool = True) -> bool:
+    def leave(self, state: DeviceState, reason: str, *, follows: bool = False) -> bool:
         """It cannot be read: say so, and withdraw what it said last.
 
         Args:
             state: how it is now.
             reason: why.
-            alarm: whether ``device_lost`` is raised when that lasts.
+            follows: it only shares the fate of the device in front of it: no line in the log, and
+                no ``device_lost`` of its own when that lasts.
 
         Returns:
             Whether a last sample was published.
         """
         before = self.state
-        self.be(state, reason)
+        self.be(state, reason, follows=follows)
         withdraws = before in (None, "online") and bool(self._last_values)
         if withdraws:
             values, quality = withdrawn(self._last_values)
@@ -152,23 +157,28 @@ class Voice:
             self._sample(clock.iso(clock.now()), values, quality)
         if state not in ("offline", "identity_mismatch", "refusing"):
             self._lost_at = None
-        elif alarm:
+        elif not follows:
             self._lost_at = self._lost_at or time.monotonic()
             if time.monotonic() - self._lost_at >= self._alarm_after_s:
                 text = f"{self.device} has been {state} since {self._since}: {reason}"
                 self._raise_alarm(LOST, Condition("warning", f"{self.device} cannot be read", text))
         return withdraws
 
-    def be(self, state: DeviceState, reason: str) -> None:
-        """Say how it is, if that is new."""
+    def be(self, state: DeviceState, reason: str, *, follows: bool = False) -> None:
+        """Say how it is, if that is new; the same in the log, unless it ``follows`` another."""
         if state == self.state and (state == "online" or reason == self._reason):
             return
         if state != self.state:
             if state == "online":
-                log.info("%s: %s", self.device, "is there" if self.state is None else "is back")
+                told = "is there" if self.state is None else "is back"
+                log.log(
+                    logging.DEBUG if self._is_quiet else logging.INFO, "%s: %s", self.device, told
+                )
             else:
                 level = logging.INFO if state == "sleeping" else logging.WARNING
+                level = logging.DEBUG if follows else level
                 log.log(level, "%s: %s: %s", self.device, state, reason)
+            self._is_quiet = follows
             self._since = clock.iso(clock.now())
         self.state, self._reason = state, reason
         message = encode(Status(state, self._since, reason))

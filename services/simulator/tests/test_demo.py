@@ -1,10 +1,12 @@
 """The demo: what is in its way is said plainly, and all of it stops.
 
-Brokers, simulator and honcho are the real ones. Collector, recorder and portal stand here as
-scripts with the same command lines; the mesh test in ``tests/`` has the real ones.
+Brokers, simulator and honcho are the real ones. Collectors, recorder and portal stand here as
+scripts with the same command lines; ``tests/soak`` has the real ones.
 """
 
+import json
 import os
+import random
 import signal
 import socket
 import stat
@@ -18,6 +20,8 @@ from pathlib import Path
 import pytest
 from simulator import demo
 from simulator.config import SimulatorConfig
+from simulator.faults import Fault
+from simulator.world import STATE_VERSION
 from sunmesh.config import load
 
 STAND_INS = {
@@ -29,7 +33,15 @@ from sunmesh.messages import Sample, encode
 from sunmesh.mqtt import Mesh
 stop = service.stop_event()
 site = config.load(Path(sys.argv[sys.argv.index("--config") + 1]), "collector-axpert")
-if "emulate" in sys.argv:
+if "emulate" in sys.argv and "--root" in sys.argv:
+    root = Path(sys.argv[sys.argv.index("--root") + 1])
+    for word in sys.argv[sys.argv.index("--sensor") + 1 :: 2][:2]:
+        (root / word.split(":")[0]).mkdir(parents=True)
+        (root / word.split(":")[0] / "w1_slave").touch()
+    stop.wait()
+elif "emulate" in sys.argv and "--http" in sys.argv:
+    stop.wait()
+elif "emulate" in sys.argv:
     link = Path(sys.argv[sys.argv.index("--pty") + 1])
     link.symlink_to("/dev/null")
     stop.wait()
@@ -77,7 +89,8 @@ main()
 def stand_ins(tmp_path):
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name, code in STAND_INS.items():
+    collectors = {name: STAND_INS["collector-axpert"] for name in demo.COLLECTORS}
+    for name, code in (collectors | STAND_INS).items():
         path = folder / name
         path.write_text(f"#!{sys.executable}\n{code}")
         path.chmod(0o755)
@@ -112,9 +125,10 @@ def started(stand_ins, tmp_path):
 
 
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A free one that no client is given by chance until the demo listens there."""
+    while demo.in_the_way("127.0.0.1", number := random.randrange(20_000, 30_000)):
+        pass
+    return number
 
 
 def read_until(process: subprocess.Popen, text: str) -> str:
@@ -221,6 +235,9 @@ def options(tmp_path, **changes):
         "speed": 1.0,
         "days": 30.0,
         "fresh": False,
+        "calendar": None,
+        "start": None,
+        "log_world": None,
     }
     return Namespace(**(given | changes))
 
@@ -248,6 +265,47 @@ def test_the_site_that_is_written_is_one_that_every_service_reads(tmp_path, brok
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_a_calendar_of_one_s_own_stands_in_the_site(tmp_path):
+    calendar = tmp_path / "calendar.toml"
+    calendar.write_text('[[simulator.faults]]\nkind = "overload"\nstart_s = 9\nduration_s = 3\n')
+    plan = demo.plan_of(options(tmp_path, calendar=calendar))
+    plan.folder.mkdir()
+    demo.write(plan)
+    own = load(plan.site, "simulator").section("simulator", SimulatorConfig)
+    assert own.calendar == (Fault("overload", 9.0, 3.0),)
+    calendar.write_text("[web]\nport = 1\n")
+    with pytest.raises(demo.DemoError, match="nothing else"):
+        demo.plan_of(options(tmp_path, calendar=calendar))
+
+
+def test_the_house_s_clock_may_begin_elsewhere_and_its_world_be_logged(tmp_path):
+    start, log = "2026-03-29T00:00:00Z", tmp_path / "world.jsonl"
+    plan = demo.plan_of(options(tmp_path, start=start, days=0.0, log_world=log))
+    command = demo.commands(plan)["simulator"]
+    assert command[command.index("--start") + 1] == start
+    assert command[command.index("--log-world") + 1] == str(log)
+    assert "--start" not in demo.commands(demo.plan_of(options(tmp_path)))["simulator"]
+
+
+def test_each_device_has_an_emulator_and_its_collector_a_user(tmp_path):
+    plan = demo.plan_of(options(tmp_path, broker="mosquitto"))
+    plan.folder.mkdir()
+    demo.write(plan)
+    site = load(plan.site, "web")
+    assert site.devices.keys() == {name for each in demo.EMULATORS for name in each.tables}
+    commands = demo.commands(plan)
+    assert {each.name for each in demo.EMULATORS} < commands.keys()
+    for family in {table["family"] for table in site.devices.values()}:
+        assert f"collector-{family}" in commands
+        assert (plan.folder / "secrets" / f"collector-{family}").exists()
+    assert demo.waits_for(plan, "collector-axpert") == plan.folder / "inverter.pty"
+    assert demo.waits_for(plan, "collector-pvs6") is None
+    rules = demo.shipped_rules()
+    assert rules is not None
+    assert {f"user {user}" for user in demo.USERS} <= set(rules.read_text().splitlines())
+    assert f"acl_file {rules}" in (plan.folder / "broker" / "mosquitto.conf").read_text()
+
+
 def test_fresh_forgets_the_house_and_nothing_else(tmp_path):
     plan = demo.plan_of(options(tmp_path))
     plan.folder.mkdir()
@@ -261,14 +319,23 @@ def test_fresh_forgets_the_house_and_nothing_else(tmp_path):
 def test_another_seed_needs_another_folder_or_a_fresh_start(tmp_path):
     plan = demo.plan_of(options(tmp_path, seed=8))
     plan.folder.mkdir()
-    plan.marker.write_text('{"seed": 7}')
+    plan.marker.write_text('{"house": 1, "seed": 8}')
+    with pytest.raises(demo.DemoError, match="older kind.*--fresh"):
+        demo.fill(plan)
+    plan.marker.write_text(json.dumps({"house": STATE_VERSION, "seed": 7}))
     with pytest.raises(demo.DemoError, match="house of seed 7.*--fresh"):
         demo.fill(plan)
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
-    [({"port": 0}, "--port"), ({"broker_port": 99999}, "--broker-port"), ({"days": 0}, "--days")],
+    [
+        ({"port": 0}, "--port"),
+        ({"broker_port": 99999}, "--broker-port"),
+        ({"days": -1}, "--days"),
+        ({"start": "2026-03-29T00:00:00Z"}, "--days 0"),
+        ({"calendar": Path("/nowhere.toml")}, "cannot be read"),
+    ],
 )
 def test_impossible_options_are_refused(tmp_path, changes, reason):
     with pytest.raises(demo.DemoError, match=reason):

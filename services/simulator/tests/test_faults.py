@@ -36,6 +36,8 @@ def test_starts_count_from_the_origin():
         ({"duration_s": 0}, "duration_s must be above 0"),
         ({"every_s": 5}, "every_s must be 0 or longer"),
         ({"kind": "pv_string_lost"}, "device must be one of pv1, pv2"),
+        ({"kind": "asleep"}, "device must name the device for asleep"),
+        ({"kind": "weak_panel", "device": "roof", "panel": 0}, "panel must be 1"),
         ({"cell": 0}, "cell must be 1"),
         ({"durations": 3}, "unknown field"),
     ],
@@ -51,6 +53,6 @@ def test_the_demo_does_not_frighten_a_newcomer_and_does_not_bore_either():
     first_hour = {f.kind for second in range(3600) for f in calendar.active(second)}
     assert len(first_hour) >= 5
     month = {f.kind for f in DEFAULT if -30 * DAY < f.start_s < 0}
-    assert {"grid_outage", "silent", "pv_string_lost"} <= month
-    assert {f.kind for f in DEFAULT} <= set(KINDS)
+    assert {"grid_outage", "silent", "pv_string_lost", "weak_panel", "asleep", "swapped"} <= month
+    assert {f.kind for f in DEFAULT} == set(KINDS)
     assert all(f.start_s + f.duration_s <= 0 and not f.every_s for f in DEFAULT if f.start_s < 0)

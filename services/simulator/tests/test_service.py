@@ -52,6 +52,22 @@ def test_the_world_is_published_and_kept(mesh, topics, heard, eventually, tmp_pa
     assert late[0].retain
 
 
+def test_what_is_published_can_be_looked_up_later(mesh, heard, eventually, tmp_path):
+    house = mesh("simulator")
+    assert house.wait_connected(5)
+    log = tmp_path / "world.jsonl"
+    simulator = Simulator(World(House(), START), house, speed=20.0, log_file=log)
+    before = clock.now()
+    for _ in range(3):
+        simulator.turn(20.0)
+    eventually(lambda: len(heard) >= 3, why="three worlds")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    reals = [clock.parse(line.pop("real")) for line in lines]
+    assert reals == sorted(reals)
+    assert abs((reals[0] - before).total_seconds()) < 5
+    assert lines == [told for _, told in heard]
+
+
 def test_settings_of_an_emulator_reach_the_model(mesh, topics, eventually):
     house = mesh("simulator")
     emulator = mesh("emulator")

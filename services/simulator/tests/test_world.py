@@ -105,7 +105,7 @@ def test_a_saved_house_goes_on_without_a_seam():
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"v": 2}, "version"),
+        ({"v": 1}, "version"),
         ({"seed": 8}, "seed"),
         ({"charge_ah": [1.0]}, "cells"),
         ({"counters": {}}, "KeyError"),
@@ -191,9 +191,29 @@ def test_the_snapshot_is_json_in_vocabulary_names():
     assert seconds(datetime.fromisoformat(snapshot["ts"])) == NOVEMBER + NOON + 1
     assert "-0.0" not in json.dumps(snapshot)
     own = {"ts", "pv_available_power_w", "battery_loss_power_w", "charge_stage"}
-    own |= {"room_temperature_c", "cloud_cover"}
-    assert set(snapshot) - own <= set(VOCABULARY)
+    own |= {"room_temperature_c", "attic_temperature_c", "cloud_cover"}
+    house = {name for name in snapshot if "." not in name}
+    assert house - own <= set(VOCABULARY)
+    assert {name.partition(".")[0] for name in set(snapshot) - house} == {"roof", "shed"}
     assert set(USUAL_A_DAY_KWH) <= set(snapshot)
+
+
+def test_counters_of_a_new_meter_begin_at_zero_and_the_house_s_own_go_on():
+    reset = Fault("counter_reset", 600.0, 60.0, "meter", every_s=7200.0)
+    world = World(
+        HOUSE,
+        NOVEMBER,
+        settings=inverter.Settings(output_source_priority="USB"),
+        calendar=Calendar(NOVEMBER, (reset,)),
+    )
+    shown = [world.step(60.0)["grid_import_energy_kwh"] for _ in range(300)]
+    falls = [number for number, (a, b) in enumerate(pairwise(shown), 1) if b < a]
+    assert falls == [10, 130, 250]
+    assert shown[10] == 0.0
+    assert world.counters["grid_import_energy_kwh"] > 100.0
+    resumed = World(HOUSE, NOVEMBER)
+    resumed.restore(json.loads(json.dumps(world.state())))
+    assert resumed.step(60.0)["grid_import_energy_kwh"] == pytest.approx(shown[-1], abs=0.1)
 
 
 def test_a_full_battery_curtails_and_rests_at_float():

@@ -37,6 +37,9 @@ CALENDAR = {"silent": {"silent": 1.0}, "noisy_line": {"crc": 0.3}}
 SWAPPING_S = 15.0
 """Whoever exchanges two plugs (fault ``swapped``) has them in his hands for so long."""
 
+HOUSE_S = 15.0
+"""How long an emulator waits for the first word of the house."""
+
 BITS_PER_BYTE = 10
 SLICE_S = 0.004
 """Bytes that fall into one slice are written together: a byte at a time at 2400 baud."""
@@ -331,7 +334,7 @@ def serve(
         mesh = Mesh(site.broker, site.topics, service, instance=f"emulator-{options.device}")
         emulator.follow(mesh, options.device)
         faults.follow(mesh, options.device)
-        mesh.start()
+        start(mesh, site)
     try:
         if options.pty:
             serve_pty(options.pty, emulator, baud=options.baud or None, faults=faults, stop=stop)
@@ -346,6 +349,18 @@ def serve(
         if mesh is not None:
             mesh.stop()
     return 0
+
+
+def start(mesh: Mesh, site: config.Site) -> None:
+    """Start the client of an emulator, and wait for the house where the site has one.
+
+    So nobody reads what is shown without a house, and stores it.
+    """
+    heard = threading.Event()
+    mesh.subscribe(mesh.topics.sim("world"), lambda _: heard.set())
+    mesh.start()
+    if "simulator" in site.sections and not heard.wait(HOUSE_S):
+        log.warning("no simulated house within %g s; going on without one", HOUSE_S)
 
 
 class World:

@@ -42,12 +42,17 @@ def _run(arguments: argparse.Namespace) -> int:
     site, own = _load(arguments)
     if arguments.speed <= 0.0:
         raise ConfigError(f"--speed must be above 0, got {arguments.speed}")
-    now = time.time()
-    path = state_path(site, own)
+    now = time.time() if arguments.start is None else _moment(arguments.start)
+    path = state_path(site, own) if arguments.start is None else None
     world = state.world_at(house(site, own), Calendar(now, own.calendar), now, path)
     mesh = Mesh(site.broker, site.topics, NAME)
     simulator = Simulator(
-        world, mesh, inverter=own.inverter, speed=arguments.speed, state_file=path
+        world,
+        mesh,
+        inverter=own.inverter,
+        speed=arguments.speed,
+        state_file=path,
+        log_file=arguments.log_world,
     )
     return service.run(NAME, version(NAME), mesh, simulator.run, simulator.counters)
 
@@ -157,8 +162,17 @@ def _parser() -> argparse.ArgumentParser:
     sited.add_argument("--config", type=Path, help="site.toml (else SUNMESH_CONFIG, ./site.toml)")
     verbs = parser.add_subparsers(dest="verb", required=True)
 
-    run = verbs.add_parser("run", parents=[sited], help="live: publish the world once a second")
-    run.add_argument("--speed", type=float, default=1.0, help="simulated seconds a second")
+    house = argparse.ArgumentParser(add_help=False)
+    house.add_argument("--speed", type=float, default=1.0, help="simulated seconds a second")
+    house.add_argument(
+        "--start",
+        metavar="ISO",
+        help="the house's clock begins then, say on a night when summer time ends; default: now",
+    )
+    house.add_argument(
+        "--log-world", type=Path, metavar="FILE", help="what was published, as JSON lines"
+    )
+    verbs.add_parser("run", parents=[sited, house], help="live: publish the world once a second")
 
     past = verbs.add_parser(
         "history", parents=[sited], help="write the past as JSON lines for `recorder ingest -`"
@@ -175,13 +189,20 @@ def _parser() -> argparse.ArgumentParser:
     plug.add_argument("device", help="a device of the site, e.g. inverter")
     plug.add_argument("position", choices=("out", "in"))
 
-    demo = verbs.add_parser("demo", parents=[common], help="the whole mesh with a simulated house")
+    demo = verbs.add_parser(
+        "demo", parents=[common, house], help="the whole mesh with a simulated house"
+    )
     demo.add_argument("--port", type=int, default=8080, help="of the portal (default 8080)")
     demo.add_argument("--host", default="127.0.0.1", help="where the portal listens")
-    demo.add_argument("--days", type=float, default=30.0, help="of history (default 30)")
+    demo.add_argument("--days", type=float, default=30.0, help="of history (default 30; 0 = none)")
     demo.add_argument("--dir", type=Path, default=Path(".demo"), help="what the demo writes into")
     demo.add_argument("--seed", type=int, default=7, help="another weather, another family")
-    demo.add_argument("--speed", type=float, default=1.0, help="simulated seconds a second")
+    demo.add_argument(
+        "--calendar",
+        type=Path,
+        metavar="FILE",
+        help="TOML with [[simulator.faults]], instead of the usual calendar",
+    )
     demo.add_argument("--broker", choices=("auto", "mosquitto", "embedded"), default="auto")
     demo.add_argument("--broker-port", type=int, default=18830, help="(default 18830)")
     demo.add_argument("--fresh", action="store_true", help="forget the house of earlier runs")

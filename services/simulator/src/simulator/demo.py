@@ -22,10 +22,11 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -36,16 +37,119 @@ from sunmesh.messages import Sample, decode
 from sunmesh.mqtt import Mesh, Message
 
 from .config import LATITUDE, LONGITUDE
+from .devices import member
+from .world import STATE_VERSION
 
 log = logging.getLogger(__name__)
 
-USERS = ("collector-axpert", "recorder", "simulator", "web")
-"""Users of the demo's broker, one a service."""
 DEVICE = "inverter"
+"""The device whose first live value means that the house lives."""
+GATEWAY_PORTS = range(18831, 18931)
+"""One of them is the emulated gateway's."""
 PATIENCE_S = 45.0
 """A page that shows nothing live after that long is said to be late."""
 SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
 """Where brokers are installed, though not on everybody's PATH."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emulator:
+    """A process that plays devices. ``{folder}`` and ``{gateway}`` in the texts are the plan's.
+
+    Attributes:
+        name: of the process.
+        family: whose ``collector-<family> emulate`` it is.
+        options: of that.
+        ready: is there when it can be asked; in the demo's folder.
+        tables: of the devices that it plays, by name: ``[devices.NAME]`` without ``family``.
+    """
+
+    name: str
+    family: str
+    options: tuple[str, ...]
+    ready: str
+    tables: Mapping[str, str]
+
+    @property
+    def collector(self) -> str:
+        """The service that reads these devices, and plays them."""
+        return f"collector-{self.family}"
+
+
+def _on_a_line(name: str, family: str, table: str, *options: str) -> Emulator:
+    """A device of its own on a pseudo-terminal."""
+    pty = f"{name}.pty"
+    return Emulator(
+        name,
+        family,
+        ("--pty", f"{{folder}}/{pty}", "--device", name, *options),
+        pty,
+        {name: f'port = "{{folder}}/{pty}"\n{table}'},
+    )
+
+
+MICROINVERTERS = tuple(f"E0012185{index:07d}" for index in range(1014, 1572, 31))
+"""Serial numbers of the emulated gateway's 18 microinverters."""
+ROOF_NAMES = ", ".join(
+    f'{serial} = "{member("roof", number)}"' for number, serial in enumerate(MICROINVERTERS, 1)
+)
+ATTIC, BATTERY_ROOM = "28-00000a771c01", "28-0000ba77e201"
+GATEWAY_METERS = ("PVS6M20440321p", "PVS6M20440321c")
+"""The gateway's own meters: what they say is the gateway's, and not told twice."""
+
+EMULATORS = (
+    _on_a_line(
+        DEVICE,
+        "axpert",
+        'transport = "serial"\ndialect = "PI30"\nserial = "92932105105335"\n'
+        "poll_interval_s = 2.0\n",
+        *("--dialect", "PI30MAX"),
+    ),
+    _on_a_line("battery", "bms", 'protocol = "a5"\nbalance_order = "byte"\n'),
+    _on_a_line("meter", "meter", 'model = "SDM230"\n', *("--meter", "SDM230@1:grid")),
+    _on_a_line("shed", "pl80", "", *("--model", "PL20", "--system-v", "24")),
+    Emulator(
+        "roof",
+        "pvs6",
+        (
+            *("--http", "127.0.0.1:{gateway}", "--firmware", "legacy", "--refresh-s", "5"),
+            *("--device", "roof"),
+        ),
+        "",
+        {
+            "roof": f"""host = "127.0.0.1"
+http_port = {{gateway}}
+protocol = "dl_cgi"
+poll_interval_s = 15.0
+night_interval_s = 30.0
+allow_fast_polling = true    # it is an emulator; a real gateway is asked every 300 s
+stale_after_s = 60.0
+archive = ""
+ignore = {json.dumps(GATEWAY_METERS)}
+names = {{ {ROOF_NAMES} }}
+"""
+        },
+    ),
+    Emulator(
+        "sensors",
+        "temperature",
+        (
+            *("--root", "{folder}/w1"),
+            *("--sensor", f"{ATTIC}:attic_temperature_c:attic"),
+            *("--sensor", f"{BATTERY_ROOM}:room_temperature_c:battery-room"),
+        ),
+        f"w1/{BATTERY_ROOM}/w1_slave",
+        {
+            "attic": f'root = "{{folder}}/w1"\nrom = "{ATTIC}"\n',
+            "battery-room": f'root = "{{folder}}/w1"\nrom = "{BATTERY_ROOM}"\n',
+        },
+    ),
+)
+"""Who plays which devices of the house."""
+
+COLLECTORS = tuple(dict.fromkeys(emulator.collector for emulator in EMULATORS))
+USERS = (*COLLECTORS, "recorder", "simulator", "web")
+"""Users of the demo's broker, one a service."""
 
 
 class DemoError(Exception):
@@ -64,7 +168,11 @@ class Plan:
         embedded: amqtt instead of Mosquitto.
         seed: of the house.
         speed: simulated seconds a second.
-        days: of history.
+        days: of history; 0 = none.
+        calendar: ``[[simulator.faults]]`` instead of the usual ones; empty = the usual ones.
+        start: ISO time at which the house's clock begins; empty = now.
+        world_log: where the simulator writes what it publishes; None = nowhere.
+        gateway_port: of the emulated gateway, on the loopback.
     """
 
     folder: Path
@@ -75,6 +183,16 @@ class Plan:
     seed: int
     speed: float
     days: float
+    calendar: str = ""
+    start: str = ""
+    world_log: Path | None = None
+    gateway_port: int = GATEWAY_PORTS.start
+
+    def fill_in(self, text: str) -> str:
+        """``text`` with this plan's folder and port."""
+        return text.replace("{folder}", str(self.folder)).replace(
+            "{gateway}", str(self.gateway_port)
+        )
 
     @property
     def site(self) -> Path:
@@ -137,8 +255,10 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     for name in ("port", "broker_port"):
         if not 0 < getattr(arguments, name) < 65536:
             raise DemoError(f"--{name.replace('_', '-')} must be 1 to 65535")
-    if arguments.days <= 0.0 or arguments.speed <= 0.0:
-        raise DemoError("--days and --speed must be above 0")
+    if arguments.days < 0.0 or arguments.speed <= 0.0:
+        raise DemoError("--days must not be below 0, and --speed above it")
+    if arguments.start and arguments.days > 0.0:
+        raise DemoError("a house that begins at another time has no history: add --days 0")
     return Plan(
         folder=arguments.dir.resolve(),
         host=arguments.host,
@@ -148,7 +268,42 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
         seed=arguments.seed,
         speed=arguments.speed,
         days=arguments.days,
+        calendar=_calendar(arguments.calendar),
+        start=arguments.start or "",
+        world_log=arguments.log_world.resolve() if arguments.log_world else None,
+        gateway_port=_free({arguments.port, arguments.broker_port}),
     )
+
+
+def _free(taken: set[int]) -> int:
+    """A port for the emulated gateway, which nobody else needs to know.
+
+    Raises:
+        DemoError: none is left.
+    """
+    for port in GATEWAY_PORTS:
+        if port not in taken and not in_the_way("127.0.0.1", port):
+            return port
+    last = GATEWAY_PORTS.stop - 1
+    raise DemoError(f"no port from {GATEWAY_PORTS.start} to {last} is free for the gateway")
+
+
+def _calendar(path: Path | None) -> str:
+    """The text of a calendar's file.
+
+    Raises:
+        DemoError: it cannot be read, or holds something else.
+    """
+    if path is None:
+        return ""
+    try:
+        text = path.read_text(encoding="utf-8")
+        tables = tomllib.loads(text)
+    except (OSError, ValueError) as err:
+        raise DemoError(f"--calendar {path} cannot be read: {err}") from err
+    if tables.keys() != {"simulator"} or tables["simulator"].keys() != {"faults"}:
+        raise DemoError(f"--calendar {path}: write [[simulator.faults]] tables and nothing else")
+    return text
 
 
 def _is_embedded(wish: str) -> bool:
@@ -177,7 +332,7 @@ def check(plan: Plan) -> None:
     Raises:
         DemoError: a service is not installed, a port is in use, the folder holds another house.
     """
-    for name in ("collector-axpert", "recorder", "web", "simulator"):
+    for name in (*COLLECTORS, "recorder", "web", "simulator"):
         if program(name) is None:
             raise DemoError(f"{name} is not installed here; make install brings it")
     if importlib.util.find_spec("honcho") is None:
@@ -238,10 +393,17 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def forget(plan: Plan) -> None:
     """Remove what earlier runs left in the folder, and nothing else."""
-    for pattern in ("sunmesh.db*", "house.json*", "history.json", "demo.log", "*.pty"):
+    for pattern in (
+        "sunmesh.db*",
+        "house.json*",
+        "history.json",
+        "demo.log",
+        "*.pty",
+        "*.state.json",
+    ):
         for path in plan.folder.glob(pattern):
             path.unlink()
-    for name in ("broker", "secrets"):
+    for name in ("broker", "secrets", "w1"):
         shutil.rmtree(plan.folder / name, ignore_errors=True)
 
 
@@ -253,6 +415,7 @@ def write(plan: Plan) -> None:
     folder = plan.folder
     (folder / "secrets").mkdir(mode=0o700, exist_ok=True)
     (folder / "broker").mkdir(mode=0o700, exist_ok=True)
+    shutil.rmtree(folder / "w1", ignore_errors=True)  # sensors that a crash left behind
     passwords = {}
     for user in USERS:
         path = folder / "secrets" / user
@@ -292,6 +455,12 @@ def _argon2(passwords: dict[str, str]) -> str:
 def site_toml(plan: Plan) -> str:
     """The demo's ``site.toml``."""
     protocol = "3.1.1" if plan.embedded else "5"
+    calendar = f"default_faults = false\n\n{plan.calendar}" if plan.calendar else ""
+    devices = "".join(
+        f"\n[devices.{name}]\nfamily = {json.dumps(emulator.family)}\n{plan.fill_in(table)}"
+        for emulator in EMULATORS
+        for name, table in emulator.tables.items()
+    )
     return f"""# Written by `simulator demo` at each start; site.example.toml is the one to copy.
 [site]
 name = "home"
@@ -315,27 +484,31 @@ port = {plan.port}
 [simulator]
 seed = {plan.seed}
 state_file = "house.json"
-
-[devices.{DEVICE}]
-family = "axpert"
-port = {json.dumps(str(plan.folder / f"{DEVICE}.pty"))}
-transport = "serial"
-dialect = "PI30"
-poll_interval_s = 2.0
-"""
+{calendar}{devices}"""
 
 
 def mosquitto_conf(plan: Plan) -> str:
-    """A broker on the loopback that lets nobody in without a password."""
+    """A broker on the loopback that lets nobody in without a password, by the rules we ship."""
+    rules = shipped_rules()
+    acl = f"acl_file {rules}\n" if rules is not None else ""
     user = "user root\n" if os.geteuid() == 0 else ""
     broker = plan.folder / "broker"
     return (
         f"listener {plan.broker_port} 127.0.0.1\n{user}"
-        f"allow_anonymous false\npassword_file {broker / 'passwords'}\n"
+        f"allow_anonymous false\npassword_file {broker / 'passwords'}\n{acl}"
         f"persistence true\npersistence_location {broker}/\nautosave_interval 300\n"
         "max_queued_messages 100000\nmax_inflight_messages 1000\nmax_packet_size 2000000\n"
         "log_type error\nlog_type warning\nlog_type notice\n"
     )
+
+
+def shipped_rules() -> Path | None:
+    """``mosquitto/acl`` of the checkout that this module runs from; None without one."""
+    for folder in Path(__file__).resolve().parents:
+        rules = folder / "mosquitto" / "acl"
+        if rules.is_file():
+            return rules
+    return None
 
 
 def amqtt_config(plan: Plan) -> dict[str, Any]:
@@ -361,6 +534,8 @@ def fill(plan: Plan) -> None:
     """
     if plan.marker.exists():
         told = json.loads(plan.marker.read_text(encoding="utf-8"))
+        if told.get("house") != STATE_VERSION:
+            raise DemoError(f"{plan.folder} holds a house of an older kind; --fresh begins anew")
         if told.get("seed") != plan.seed:
             raise DemoError(
                 f"{plan.folder} holds the house of seed {told.get('seed')}; "
@@ -368,8 +543,12 @@ def fill(plan: Plan) -> None:
             )
         say(f"the house of {plan.folder} goes on (--fresh begins anew)")
         return
-    began = time.monotonic()
     site = ["--config", str(plan.site)]
+    if plan.days == 0.0:
+        with plan.log.open("a", encoding="utf-8") as said:
+            _call([str(program("recorder")), "migrate", *site], said)
+        return
+    began = time.monotonic()
     end = time.strftime("%Y-%m-%dT%H:%M:00Z", time.gmtime())
     past = [str(program("simulator")), "history", *site]
     past += ["--days", str(plan.days), "--end", end]
@@ -390,7 +569,9 @@ def fill(plan: Plan) -> None:
     if any(statuses):
         raise DemoError(f"history could not be written; {plan.log} says why\n{_tail(plan.log)}")
     plan.marker.write_text(
-        json.dumps({"seed": plan.seed, "days": plan.days, "end": end}) + "\n", encoding="utf-8"
+        json.dumps({"house": STATE_VERSION, "seed": plan.seed, "days": plan.days, "end": end})
+        + "\n",
+        encoding="utf-8",
     )
     say(f"{plan.days:g} days of history are in the database ({time.monotonic() - began:.0f} s)")
 
@@ -420,24 +601,37 @@ def _environment() -> dict[str, str]:
 def commands(plan: Plan) -> dict[str, list[str]]:
     """What runs, by name."""
     site = ["--config", str(plan.site)]
-    pty = str(plan.folder / f"{DEVICE}.pty")
     broker = plan.folder / "broker"
-    collector = str(program("collector-axpert"))
     if plan.embedded:
         brokers = [str(program("amqtt")), "-c", str(broker / "amqtt.yaml")]
     else:
         brokers = [str(program("mosquitto")), "-c", str(broker / "mosquitto.conf")]
+    house = [str(program("simulator")), "run", *site, "--speed", str(plan.speed)]
+    house += ["--start", plan.start] if plan.start else []
+    house += ["--log-world", str(plan.world_log)] if plan.world_log else []
+    emulators = {
+        emulator.name: [
+            *[str(program(emulator.collector)), "emulate"],
+            *[plan.fill_in(option) for option in emulator.options],
+            *site,
+        ]
+        for emulator in EMULATORS
+    }
+    collectors = {name: [str(program(name)), "run", *site] for name in COLLECTORS}
     return {
         "broker": brokers,
-        "simulator": [str(program("simulator")), "run", *site, "--speed", str(plan.speed)],
-        DEVICE: [
-            *[collector, "emulate", "--pty", pty, "--dialect", "PI30MAX"],
-            *["--device", DEVICE, *site],
-        ],
-        "collector-axpert": [collector, "run", *site],
+        "simulator": house,
+        **emulators,
+        **collectors,
         "recorder": [str(program("recorder")), "run", *site],
         "web": [str(program("web")), "run", *site],
     }
+
+
+def waits_for(plan: Plan, name: str) -> Path | None:
+    """What must be there before the process ``name`` starts: no line about a port that will be."""
+    ready = next((each.ready for each in EMULATORS if each.collector == name and each.ready), "")
+    return plan.folder / ready if ready else None
 
 
 def run(plan: Plan) -> int:
@@ -450,9 +644,9 @@ def run(plan: Plan) -> int:
         manager = Manager(printer)
         for name, command in commands(plan).items():
             line = f"exec {shlex.join(command)}"
-            if name == "collector-axpert":  # no line about a port that is there in a moment
-                pty = shlex.quote(str(plan.folder / f"{DEVICE}.pty"))
-                line = f"until [ -e {pty} ]; do sleep 0.1; done; {line}"
+            awaited = waits_for(plan, name)
+            if awaited is not None:
+                line = f"until [ -e {shlex.quote(str(awaited))} ]; do sleep 0.1; done; {line}"
             manager.add_process(name, line, env=_environment())
             printer.expect(name)
         say(

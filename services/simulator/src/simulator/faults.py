@@ -3,7 +3,8 @@
 A fault starts ``start_s`` after the calendar's origin (the moment the live house starts; history
 ends there), so negative starts lie in the history. The world publishes the names of the running
 ones under ``faults``: ``kind``, or ``kind:device`` for those that concern one device. Kinds of
-:data:`ON_THE_LINE` change nothing in the world; the named device's emulator acts on them.
+:data:`ON_THE_LINE` and :data:`IN_THE_DEVICE` change nothing in the world; the named device's
+emulator acts on them.
 """
 
 from collections.abc import Iterable
@@ -17,13 +18,22 @@ IN_THE_WORLD = {
     "pv_string_lost": "a string gives nothing; device: pv1 or pv2",
     "cell_weak": "a cell's connection has four times its resistance; cell: 1 = first",
     "overload": "somebody welds: the house wants more than the inverter is rated for",
+    "weak_panel": "a panel of the annex gives little; device: its gateway; panel: 1 = first",
+    "clock_drift": "the charge controller's clock is ahead; device: the controller",
+    "counter_reset": "the meter begins to count at zero, as a new one does; device: the meter",
 }
 ON_THE_LINE = {
     "silent": "the device's emulator does not answer",
     "noisy_line": "the device's emulator damages some of its frames",
 }
-KINDS = IN_THE_WORLD | ON_THE_LINE
+IN_THE_DEVICE = {
+    "asleep": "the battery management sleeps",
+    "swapped": "two plugs are exchanged: a device of another serial number answers",
+}
+KINDS = IN_THE_WORLD | ON_THE_LINE | IN_THE_DEVICE
 STRINGS = ("pv1", "pv2")
+NAMELESS = ("grid_outage", "cloud_burst", "cell_weak", "overload")
+"""Kinds that concern the house as a whole."""
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 
 
@@ -37,6 +47,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         device: which device or string, where the kind needs one.
         every_s: it comes again after that long; 0 = once [s].
         cell: for ``cell_weak``: which cell, 1 = first.
+        panel: for ``weak_panel``: which panel, 1 = first.
     """
 
     kind: str
@@ -45,6 +56,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: str = ""
     every_s: float = 0.0
     cell: int = 7
+    panel: int = 7
 
     def __post_init__(self) -> None:
         """Check what a type cannot say."""
@@ -56,10 +68,11 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("every_s must be 0 or longer than duration_s")
         if self.kind == "pv_string_lost" and self.device not in STRINGS:
             raise ValueError(f"device must be one of {', '.join(STRINGS)} for pv_string_lost")
-        if self.kind in ON_THE_LINE and not self.device:
+        if self.kind not in NAMELESS and not self.device:
             raise ValueError(f"device must name the device for {self.kind}")
-        if self.cell < 1:
-            raise ValueError(f"cell must be 1 or above, got {self.cell}")
+        for name in ("cell", "panel"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or above, got {getattr(self, name)}")
 
     @property
     def name(self) -> str:
@@ -96,18 +109,29 @@ def names(faults: Iterable[Fault]) -> list[str]:
 
 DEFAULT = (
     # Behind us: what the history shows.
+    Fault("counter_reset", -23 * DAY - 4 * HOUR, HOUR, "meter"),
+    Fault("weak_panel", -21 * DAY, 4 * DAY, "roof"),
     Fault("grid_outage", -19 * DAY - 3 * HOUR, 2.6 * HOUR),
+    Fault("asleep", -15 * DAY - 9 * HOUR, 80 * MINUTE, "battery"),
     Fault("pv_string_lost", -12 * DAY, 1.2 * DAY, "pv2"),
     Fault("silent", -8 * DAY - 5 * HOUR, 50 * MINUTE, "inverter"),
+    Fault("swapped", -6 * DAY - 3 * HOUR, 25 * MINUTE, "inverter"),
     Fault("overload", -5 * DAY - 2 * HOUR, 4 * MINUTE),
+    Fault("clock_drift", -4 * DAY, 1.5 * DAY, "shed"),
     Fault("grid_outage", -2 * DAY - 7 * HOUR, 35 * MINUTE),
     # Before us: nothing in the first six minutes, then something now and then.
     Fault("cloud_burst", 6 * MINUTE, 2 * MINUTE, every_s=97 * MINUTE),
     Fault("noisy_line", 11 * MINUTE, 3 * MINUTE, "inverter", every_s=3 * HOUR),
     Fault("grid_outage", 20 * MINUTE, 4 * MINUTE, every_s=5 * HOUR),
     Fault("silent", 32 * MINUTE, 1.5 * MINUTE, "inverter", every_s=4 * HOUR),
+    Fault("asleep", 39 * MINUTE, 2 * MINUTE, "battery", every_s=6 * HOUR),
     Fault("overload", 45 * MINUTE, 0.7 * MINUTE, every_s=7 * HOUR),
+    Fault("noisy_line", 49 * MINUTE, 4 * MINUTE, "attic", every_s=5 * HOUR),
+    Fault("swapped", 54 * MINUTE, 2 * MINUTE, "inverter", every_s=9 * HOUR),
     Fault("pv_string_lost", 60 * MINUTE, 20 * MINUTE, "pv1", every_s=26 * HOUR),
+    Fault("clock_drift", 80 * MINUTE, 30 * MINUTE, "shed", every_s=17 * HOUR),
     Fault("cell_weak", 90 * MINUTE, 60 * MINUTE, every_s=31 * HOUR),
+    Fault("weak_panel", 3 * HOUR, 20 * HOUR, "roof", every_s=47 * HOUR),
+    Fault("counter_reset", 4 * HOUR, MINUTE, "meter", every_s=100 * HOUR),
 )
 """The demo's calendar: it does not frighten a newcomer in the first minutes."""

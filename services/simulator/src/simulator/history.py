@@ -2,7 +2,8 @@
 
 Each line is ``{"topic":…,"payload":…}`` with the very payload that the broker would have carried,
 so that ``recorder ingest -`` stores it by the same path as live messages. The newest days are as
-fine as asked for, older ones are coarser: nobody looks at last month's minutes.
+fine as asked for, older ones are coarser: nobody looks at last month's minutes. Each family has its
+own pace (``devices.FAMILIES``); with another step than the usual all of them change.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -10,14 +11,16 @@ from typing import Any
 
 import msgspec
 from sunmesh.messages import Alarm, Sample, Status
-from sunmesh.poll import ALARM_AFTER_S, withdrawn
+from sunmesh.poll import ALARM_AFTER_S, Condition, withdrawn
 from sunmesh.topics import Topics
 
-from .devices import FAMILIES
+from .devices import FAMILIES, away
 from .world import DAY_S, World, iso
 
 FINE_DAYS = 3.0
 """The newest days have the step that was asked for."""
+FINE_S = 60.0
+"""The usual step of the newest days [s]."""
 COARSE_S = 300.0
 """Older days have at least this step [s]."""
 
@@ -61,13 +64,17 @@ def lines(
     encode = msgspec.json.Encoder().encode
     start = world.time
     tellers = [
-        _Teller(name, family, topics) for name, family in devices.items() if family in FAMILIES
+        _Teller(name, family, topics, max(1.0, fine_s / FINE_S))
+        for name, family in devices.items()
+        if family in FAMILIES
     ]
     told = start
     while world.time < end - 1e-6:
         values = world.step(min(step_at(end, world.time, fine_s), end - world.time))
         for teller in tellers:
-            for line in teller.tell(world.time, values):
+            for line in teller.tell(
+                world.time, values, is_old=end - world.time > FINE_DAYS * DAY_S
+            ):
                 yield encode(line)
         if world.time - told >= DAY_S:
             told = world.time
@@ -76,61 +83,120 @@ def lines(
 
 
 class _Teller:
-    """One device over time: samples while it answers, status and alarm when that changes."""
+    """A device over time, and those behind it.
 
-    def __init__(self, name: str, family: str, topics: Topics) -> None:
+    Args:
+        name: of the device.
+        family: of :data:`FAMILIES`.
+        topics: of the site.
+        stretch: pauses between samples are longer by this factor.
+    """
+
+    def __init__(self, name: str, family: str, topics: Topics, stretch: float = 1.0) -> None:
         self._name = name
-        self._read = FAMILIES[family]
-        self._silence = f"silent:{name}"
-        self._telemetry = topics.telemetry(name)
-        self._status = topics.status(name)
-        self._alarm = topics.alarm(name, "device_lost")
+        self._family_name = family
+        self._family = FAMILIES[family]
+        self._topics = topics
+        self._stretch = stretch
+        self._due = 0.0
+        self._own = _Voice(name, topics)
+        self._behind: dict[str, _Voice] = {}
+
+    def tell(self, t: float, values: Mapping[str, Any], *, is_old: bool) -> Iterator[Line]:
+        """What goes out at ``t``: nothing before the next sample is due."""
+        if t < self._due - 1e-6:
+            return
+        pause = self._family.coarse_s if is_old else self._family.fine_s
+        self._due = t + pause * self._stretch
+        gone = away(self._family_name, values, self._name)
+        if gone is not None:
+            state, reason = gone
+            yield from self._own.leave(t, state, reason)
+            for voice in self._behind.values():
+                behind = "sleeping" if state == "sleeping" else "offline"
+                reason = f"{self._name} is {state}"
+                yield from voice.leave(t, behind, reason, alarm=False)
+            return
+        said = self._family.read(values, self._name)
+        alarms = self._family.alarms(values, self._name)
+        for device, reading in said.items():
+            if device == self._name:
+                yield from self._own.say(t, reading, alarms)
+                continue
+            if device not in self._behind:
+                self._behind[device] = _Voice(device, self._topics)
+            yield from self._behind[device].say(t, reading, {})
+        for device in self._behind.keys() - said.keys():
+            reason = "no report; the others produce nothing, either"
+            yield from self._behind[device].leave(t, "sleeping", reason)
+
+
+class _Voice:
+    """One device: samples while it answers, status and alarms when they change."""
+
+    def __init__(self, name: str, topics: Topics) -> None:
+        self._name = name
+        self._topics = topics
         self._last: dict[str, Any] = {}
-        self._silent_since: float | None = None
-        self._raised: Alarm | None = None
-        self._online = False
+        self._state = ""
+        self._since = 0.0
+        self._raised: dict[str, Alarm] = {}
         self._seq = 0
 
-    def tell(self, t: float, values: Mapping[str, Any]) -> Iterator[Line]:
-        """What goes out at ``t``."""
-        if self._silence not in values["faults"]:
-            yield from self._answers(t, values)
-        else:
-            yield from self._is_silent(t)
+    def say(
+        self, t: float, reading: dict[str, Any], alarms: Mapping[str, Condition]
+    ) -> Iterator[Line]:
+        """A sample."""
+        yield from self._be(t, "online", "")
+        yield from self._clear(t, "device_lost", f"{self._name} answers again")
+        self._last = reading
+        yield self._sample(iso(t), reading, {})
+        for code, condition in alarms.items():
+            yield from self._raise(t, code, condition)
+        for code in self._raised.keys() - alarms.keys():
+            yield from self._clear(t, code, f"{self._name}: it is over")
 
-    def _answers(self, t: float, values: Mapping[str, Any]) -> Iterator[Line]:
-        ts = iso(t)
-        if not self._online:
-            self._online, self._silent_since = True, None
-            yield Line(self._status, Status("online", ts))
-        if self._raised is not None:
-            text = f"{self._name} answers again"
-            yield Line(
-                self._alarm,
-                msgspec.structs.replace(self._raised, state="cleared", text=text, ts=ts),
-            )
-            self._raised = None
-        self._last = self._read(values)
-        yield self._sample(ts, self._last, {})
+    def leave(self, t: float, state: str, reason: str, *, alarm: bool = True) -> Iterator[Line]:
+        """It cannot be read."""
+        was = self._state
+        yield from self._be(t, state, reason)
+        if was == "online":
+            yield self._sample(iso(t), *withdrawn(self._last))
+        if alarm and state != "sleeping" and t - self._since >= ALARM_AFTER_S:
+            text = f"{self._name} has been {state} since {iso(self._since)}: {reason}"
+            title = f"{self._name} cannot be read"
+            yield from self._raise(t, "device_lost", Condition("warning", title, text))
 
-    def _is_silent(self, t: float) -> Iterator[Line]:
+    def _be(self, t: float, state: str, reason: str) -> Iterator[Line]:
+        if state != self._state:
+            self._state, self._since = state, t
+            status = Status(state, iso(t), reason)  # type: ignore[arg-type]
+            yield Line(self._topics.status(self._name), status)
+
+    def _raise(self, t: float, code: str, condition: Condition) -> Iterator[Line]:
+        if code in self._raised:
+            return
         ts = iso(t)
-        if self._online:
-            self._online, self._silent_since = False, t
-            yield Line(self._status, Status("offline", ts, "no answer within 2 s"))
-            yield self._sample(ts, *withdrawn(self._last))
-        since = self._silent_since
-        if since is not None and self._raised is None and t - since >= ALARM_AFTER_S:
-            self._raised = Alarm(
-                id=f"{self._name}-device_lost-{ts}",
-                state="raised",
-                severity="warning",
-                title=f"{self._name} cannot be read",
-                text=f"{self._name} has been offline since {iso(since)}: no answer within 2 s",
-                ts=ts,
+        alarm = self._raised[code] = Alarm(
+            id=f"{self._name}-{code}-{ts}",
+            state="raised",
+            severity=condition.severity,
+            title=condition.title,
+            text=condition.text,
+            ts=ts,
+            value=condition.value,
+        )
+        yield Line(self._topics.alarm(self._name, code), alarm)
+
+    def _clear(self, t: float, code: str, text: str) -> Iterator[Line]:
+        raised = self._raised.pop(code, None)
+        if raised is not None:
+            cleared = msgspec.structs.replace(
+                raised, state="cleared", text=text, ts=iso(t), value=None
             )
-            yield Line(self._alarm, self._raised)
+            yield Line(self._topics.alarm(self._name, code), cleared)
 
     def _sample(self, ts: str, values: dict[str, Any], quality: dict[str, str]) -> Line:
         self._seq += 1
-        return Line(self._telemetry, Sample(ts=ts, seq=self._seq, values=values, quality=quality))
+        sample = Sample(ts=ts, seq=self._seq, values=values, quality=quality)
+        return Line(self._topics.telemetry(self._name), sample)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from sunmesh import clock
 from sunmesh.mqtt import Mesh, Message
 
 from . import state
@@ -28,6 +29,7 @@ class Simulator:
         mesh: where it is published and where settings come from.
         speed: simulated seconds for each real one.
         state_file: where it is saved every minute and at the end; None = nowhere.
+        log_file: what was published, as JSON lines with the real time; None = nowhere.
         monotonic: the real clock [s].
     """
 
@@ -39,6 +41,7 @@ class Simulator:
         inverter: str = "inverter",
         speed: float = 1.0,
         state_file: Path | None = None,
+        log_file: Path | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Subscribes; nothing is sent before :meth:`run`."""
@@ -49,6 +52,7 @@ class Simulator:
         self._mesh = mesh
         self._speed = speed
         self._state_file = state_file
+        self._log_file = log_file
         self._monotonic = monotonic
         self._topic = mesh.topics.sim("world")
         self._lock = threading.Lock()
@@ -82,6 +86,7 @@ class Simulator:
             if not self.world.values:
                 return
             snapshot = self.world.snapshot()
+        self._note(snapshot)
         # QoS 0: while the broker is away, old seconds are of no use to anybody.
         self._mesh.publish(self._topic, json.dumps(snapshot).encode(), retain=True, qos=0)
         self.published += 1
@@ -96,6 +101,14 @@ class Simulator:
             "world_time": self.world.time,
             "faults": ",".join(self._faults) or None,
         }
+
+    def _note(self, snapshot: dict[str, object]) -> None:
+        """Append ``snapshot`` to the log, before anybody can hear of it."""
+        if self._log_file is None:
+            return
+        line = json.dumps({"real": clock.iso(clock.now()), **snapshot})
+        with self._log_file.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
 
     def _tell_faults(self, running: list[str]) -> None:
         for name in running:

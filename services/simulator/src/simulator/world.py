@@ -9,21 +9,28 @@ machine. Steps of 1 to 300 s are meant; each is seen at its middle, powers are m
 Signs are the mesh's: what feeds the house is positive. At every step
 ``pv_total_power_w + grid_power_w + battery_power_w = load_power_w + inverter_loss_power_w``, and
 what the battery gives at its terminals is what its cells lose less the heat in them.
+
+What is no part of the house has keys with the name of the device that measures it in front:
+``shed.battery_voltage_v``, ``roof.pv_power_w``. The annex under that roof has a balance of its own,
+``roof.pv_power_w + roof.grid_power_w = roof.load_power_w``; summed with the house's it is the
+property's. The shed belongs to neither.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from sunmesh import clock
 
 from . import battery, grid, inverter, load, pv, sun, weather
+from .annex import PLANE, Annex, annex_load
 from .config import House
-from .faults import Calendar, names
+from .faults import Calendar, Fault, names
 from .noise import smooth, uniform
+from .shed import Shed, local_clock
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 DAY_S = 86_400
 INSTALLED = 1_735_689_600.0
 """The house was finished on 2025-01-01: lifetime counters start near zero there [s since 1970]."""
@@ -38,6 +45,11 @@ USUAL_A_DAY_KWH = {
 """What a house like this gathers a day, for counters of a world that starts without a past."""
 _OUTPUT, _START = 501, 502
 ROOM_MEAN_C, ROOM_FOLLOWS = 16.0, 0.35
+ATTIC_K_PER_W_M2, ATTIC_LAG_S = 0.022, 5400.0
+METER_COUNTERS = ("grid_import_energy_kwh", "grid_export_energy_kwh")
+"""What the meter counts, and begins anew when it is replaced."""
+ROOF, SHED = "roof", "shed"
+"""Devices that measure what is no part of the house."""
 
 Values = dict[str, Any]
 
@@ -54,6 +66,8 @@ class World:
         values: the last step's world by vocabulary names; see :meth:`step`.
         counters: lifetime energies [kWh].
         battery_loss_wh: heat in the battery since this object was made [Wh].
+        annex: the building under the second roof.
+        shed: in the garden.
     """
 
     def __init__(
@@ -76,12 +90,19 @@ class World:
         days = max(0.0, (start - INSTALLED) / DAY_S)
         self.counters = {name: days * usual for name, usual in USUAL_A_DAY_KWH.items()}
         self.battery_loss_wh = 0.0
+        self.annex = Annex.after(days, house.seed)
+        self.shed = Shed()
+        self._meter_base = dict.fromkeys(METER_COUNTERS, 0.0)
+        self._resets: set[float] = set()
         self._sun_at = sun.sun_path(house.latitude, house.longitude)
         self._load_at = load.load_curve(house.seed, house.zone)
+        self._annex_load_at = annex_load(house.seed, lambda seed: load.load_curve(seed, house.zone))
+        self._local_s = local_clock(house.zone)
         self._planes = tuple(array.plane for array in house.strings)
         air = weather.temperature_c(house.seed, start, house.latitude, house.longitude)
         self._battery_c = _room_c(air) + 1.5
         self._heat_sink_c = _room_c(air) + 8.0
+        self._attic_c = air + 2.0
         self.values: Values = {}
 
     def step(self, dt: float) -> Values:
@@ -145,7 +166,8 @@ class World:
 
         # What it leaves behind.
         self.time += dt
-        self._warm(sky.temperature_c, losses, flow.loss_w, dt)
+        horizontal = max(0.0, beam * towards[2]) + diffuse
+        self._warm(sky.temperature_c, horizontal, losses, flow.loss_w, dt)
         self.battery_loss_wh += flow.loss_w * dt / 3600.0
         kwh = dt / 3_600_000.0
         count = self.counters
@@ -155,6 +177,7 @@ class World:
         count["grid_export_energy_kwh"] += max(0.0, -wish.grid_w) * kwh
         count["battery_charge_energy_total_kwh"] += max(0.0, -flow.power_w) * kwh
         count["battery_discharge_energy_total_kwh"] += max(0.0, flow.power_w) * kwh
+        self._replace_meter(running)
 
         part = wish.pv_w / offered if offered > 0.0 else 0.0
         pv1_w, pv2_w = (offer.power_w * part for offer in offers)
@@ -199,10 +222,36 @@ class World:
             "heat_sink_temperature_c": self._heat_sink_c,
             "outdoor_temperature_c": sky.temperature_c,
             "room_temperature_c": _room_c(sky.temperature_c),
-            "irradiance_w_m2": max(0.0, beam * towards[2]) + diffuse,
+            "attic_temperature_c": self._attic_c,
+            "irradiance_w_m2": horizontal,
             "cloud_cover": sky.cover,
             "device_mode": wish.mode,
             **count,
+            **{name: count[name] - base for name, base in self._meter_base.items()},
+            **_of(
+                ROOF,
+                self.annex.step(
+                    dt,
+                    seed=house.seed,
+                    irradiance_w_m2=sun.on_plane(beam, diffuse, towards, PLANE),
+                    air_c=sky.temperature_c,
+                    load_w=self._annex_load_at(t, sky.temperature_c),
+                    grid_v=supply.voltage_v,
+                    weak=next((fault.panel for fault in running if fault.kind == "weak_panel"), 0),
+                ),
+            ),
+            **_of(
+                SHED,
+                self.shed.step(
+                    t,
+                    dt,
+                    seed=house.seed,
+                    irradiance_w_m2=light[0],
+                    air_c=sky.temperature_c,
+                    local_s=self._local_s,
+                    drifts="clock_drift" in kinds,
+                ),
+            ),
             "faults": names(running),
         }
         return self.values
@@ -232,6 +281,10 @@ class World:
                 name: getattr(self.settings, name) for name in inverter.Settings.__slots__
             },
             "counters": self.counters,
+            "meter_base": self._meter_base,
+            "attic_temperature_c": self._attic_c,
+            "annex": self.annex.state(),
+            "shed": self.shed.state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -248,6 +301,9 @@ class World:
             counters = {name: float(state["counters"][name]) for name in self.counters}
             memory = inverter.Memory(**state["memory"])
             settings = inverter.Settings(**state["settings"])
+            meter_base = {name: float(state["meter_base"][name]) for name in METER_COUNTERS}
+            annex, shed = Annex.restored(state["annex"]), Shed.restored(state["shed"])
+            attic_c = float(state["attic_temperature_c"])
             self.pack.restore(state["charge_ah"])
             self.time = float(state["time"])
             self._battery_c = float(state["battery_temperature_c"])
@@ -255,11 +311,24 @@ class World:
         except (KeyError, TypeError) as err:
             raise ValueError(f"{type(err).__name__}: {err}") from err
         self.counters, self.memory, self.settings = counters, memory, settings
+        self._meter_base, self._attic_c = meter_base, attic_c
+        self.annex, self.shed = annex, shed
         voltage = state.get("battery_voltage_v")
         self.values = {} if voltage is None else {"battery_voltage_v": float(voltage)}
 
-    def _warm(self, air_c: float, inverter_w: float, battery_w: float, dt: float) -> None:
+    def _replace_meter(self, running: Iterable[Fault]) -> None:
+        """Once for each ``counter_reset``, when it begins."""
+        now = {fault.start_s for fault in running if fault.kind == "counter_reset"}
+        if now - self._resets:
+            self._meter_base = {name: self.counters[name] for name in METER_COUNTERS}
+        self._resets = now
+
+    def _warm(
+        self, air_c: float, light_w_m2: float, inverter_w: float, battery_w: float, dt: float
+    ) -> None:
         room = _room_c(air_c)
+        attic = air_c + 1.0 + ATTIC_K_PER_W_M2 * light_w_m2
+        self._attic_c = attic + (self._attic_c - attic) * math.exp(-dt / ATTIC_LAG_S)
         sink = room + 5.0 + 0.085 * max(0.0, inverter_w)
         self._heat_sink_c = sink + (self._heat_sink_c - sink) * math.exp(-dt / 900.0)
         pack = room + 0.5 + 0.05 * battery_w
@@ -283,6 +352,11 @@ def iso(t: float) -> str:
 def seconds(moment: datetime) -> float:
     """A moment as the world counts it [s since 1970]."""
     return moment.timestamp()
+
+
+def _of(device: str, values: Values) -> Values:
+    """``values`` under the name of the device that measures them."""
+    return {f"{device}.{name}": value for name, value in values.items()}
 
 
 def _room_c(air_c: float) -> float:

@@ -6,16 +6,25 @@ from web.stack import Bucket, Curve, Point
 HOUR = 3_600_000
 
 
-def bucket(mean: float, positive: float = 0.0, negative: float = 0.0) -> Bucket:
-    return Bucket(0, mean, positive, negative, HOUR, 0, HOUR)
+def bucket(mean: float, positive: float = 0.0, negative: float = 0.0, hour: int = 0) -> Bucket:
+    return Bucket(0, mean, positive, negative, HOUR, hour * HOUR, hour * HOUR)
+
+
+def readings(*values: float) -> list[Bucket]:
+    return [bucket(value, hour=hour) for hour, value in enumerate(values)]
 
 
 def test_a_counter_rises_and_forgives_a_reset() -> None:
-    assert counted([bucket(10.5), bucket(12.25)], None) == 1.75
-    assert counted([bucket(10.5), bucket(12.25)], 10.0) == 2.25
-    assert counted([bucket(100.5), bucket(0.25), bucket(1.0)], 100.0) == pytest.approx(1.25)
-    assert counted([bucket(10.5)], None) is None
-    assert counted([bucket(10.0), bucket(12.0)], 9.0) is None, "whole kWh are too coarse for a day"
+    assert counted(readings(10.5, 12.25), None) == 1.75
+    assert counted(readings(10.5, 12.25), 10.0) == 2.25
+    assert counted(readings(100.5, 0.25, 1.0), 100.0) == pytest.approx(1.25)
+    assert counted(readings(10.5), None) is None
+    assert counted([], 10.5) is None
+    assert counted(readings(10.0, 12.0), 9.0) is None, "whole kWh are too coarse for a day"
+
+
+def test_a_counter_of_another_device_is_no_energy() -> None:
+    assert counted(readings(10.5, 9000.25, 9001.5), None) == pytest.approx(1.25)
 
 
 ROLES = Roles(

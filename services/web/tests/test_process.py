@@ -18,7 +18,8 @@ from web.queries import WIDTH_MS
 
 WEB = [sys.executable, "-m", "web", "run", "--config"]
 FORBIDDEN = {"numpy", "pandas", "cryptography", "requests", "sqlalchemy.orm"}
-HEAVY_MIB = 48.0
+OWN_MIB = 45.0
+"""Memory that no other process shares; PSS in a running mesh is measured by `make bench`."""
 
 
 class Portal:
@@ -107,8 +108,12 @@ def test_it_lives_small_says_so_and_stops(portal, mesh, topics, database, eventu
             running.get(f"/day/{text}")
             running.get(f"/day/{text}.json")
             running.get(f"/day/{text}.csv")
-    memory = psutil.Process(running.process.pid).memory_full_info().pss / 2**20
-    assert memory <= HEAVY_MIB, f"{memory:.1f} MiB"
+    process = psutil.Process(running.process.pid)
+
+    def light() -> bool:
+        return process.memory_full_info().uss / 2**20 <= OWN_MIB
+
+    eventually(light, 12, "what a day needed is given back")
 
     status, seconds, said = running.stop()
     assert status == 0, said

@@ -3,8 +3,10 @@
 import argparse
 import ctypes
 import errno
+import gc
 import logging
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 
 NAME = "web"
 STOP_S = 1.0
+TIDY_S = 5.0
+"""How soon after a day was read its memory is given back."""
 M_ARENA_MAX = -8
 """glibc's ``mallopt``: how many heaps threads may make."""
 
@@ -32,6 +36,12 @@ def share_heap() -> None:
     """One heap for all threads: each of glibc's own would keep some MiB that nobody uses."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+
+
+def give_back() -> None:
+    """What was needed for a moment goes back to the system."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def run(site: Site) -> int:
@@ -70,12 +80,18 @@ def run(site: Site) -> int:
     logging.getLogger("waitress").setLevel(logging.WARNING)  # a closed page is no event
 
     def work(stop: threading.Event) -> None:
+        gc.collect()  # what the imports left behind
+        give_back()
         for target in (board.serve, board.keep_facts):
             threading.Thread(target=target, args=(stop,), name=target.__name__, daemon=True).start()
         for host, port in _addresses(server, config):
             log.info("the portal is at http://%s:%s/", host, port)
+        tidied, reads = time.monotonic(), 0
         while not stop.is_set():
             wasyncore.loop(timeout=0.3, use_poll=True, map=sockets, count=1)
+            if history.reads != reads and time.monotonic() - tidied > TIDY_S:
+                tidied, reads = time.monotonic(), history.reads
+                give_back()
         board.streams.end()
         live.wake()
         server.task_dispatcher.shutdown(cancel_pending=True, timeout=STOP_S)

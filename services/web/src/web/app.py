@@ -44,6 +44,7 @@ ADVICE = {
     ),
 }
 
+mimetypes.init(())  # our own few types are built in; the system's thousand cost memory
 mimetypes.add_type("application/manifest+json", ".webmanifest")
 mimetypes.add_type("font/woff2", ".woff2")
 

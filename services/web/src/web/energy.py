@@ -1,5 +1,6 @@
 """A day's energies and what is learned from them. Pure."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,6 +21,9 @@ COUNTERS = {
 }
 """Flow of the day → the lifetime counter that knows it best."""
 
+FASTEST_KW = 50.0
+"""A lifetime counter that rises faster than that belongs to another device, or was set."""
+FORGIVEN_KWH = 0.2
 LEARN_PERCENT = 15.0
 """So much must have gone out of the battery before its size is guessed from it."""
 
@@ -59,13 +63,20 @@ def counted(buckets: Sequence[Bucket], before: float | None) -> float | None:
         before: its reading just before the day.
 
     Returns:
-        None where it never moved in steps finer than 1 kWh: then power sums know better. A counter
-        that was set back adds nothing for that step.
+        None where it never moved in steps finer than 1 kWh: then power sums know better. A step
+        that was set back, or ahead by more than a house can do, adds nothing.
     """
-    readings = ([] if before is None else [before]) + [bucket.mean for bucket in buckets]
-    if len(readings) < 2 or all(float(reading).is_integer() for reading in readings):
+    readings = [(bucket.first, bucket.mean) for bucket in buckets]
+    if before is not None and buckets:
+        readings.insert(0, (buckets[0].first - MS_PER_HOUR, before))
+    if len(readings) < 2 or all(float(reading).is_integer() for _, reading in readings):
         return None
-    return sum(max(0.0, after - reading) for reading, after in zip(readings, readings[1:]))  # noqa: B905
+    total = 0.0
+    for (begun, reading), (ended, after) in itertools.pairwise(readings):
+        most = FASTEST_KW * (ended - begun) / MS_PER_HOUR + FORGIVEN_KWH
+        if 0 < after - reading <= most:
+            total += after - reading
+    return total
 
 
 def books(

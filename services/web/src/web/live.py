@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from statistics import median
 from typing import Any
 
 import msgspec
@@ -242,7 +241,7 @@ class Live:
             return meant or DEFAULT_PERIOD_S
         # The median: one lost poll changes nothing, a new pace counts soon. Slower than meant is a
         # property of the line, not a fault; faster is not to be relied on.
-        return max(median(memory.pauses), meant or 0.0)
+        return max(sorted(memory.pauses)[len(memory.pauses) // 2], meant or 0.0)
 
 
 class Stream:

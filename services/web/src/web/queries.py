@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, tzinfo
 from datetime import time as time_of_day
 from pathlib import Path
-from statistics import median
 from typing import Any
 from urllib.parse import quote
 
@@ -57,7 +56,7 @@ TODAY_TTL_S = 20.0
 PAST_TTL_S = 600.0
 REREAD_S = 900.0
 """Late samples (a recorder that caught up) are seen after this long at the latest."""
-KEPT_DAYS = 4
+KEPT_DAYS = 3
 OUTAGE_DAYS = 14
 """How far back the last moment with grid is looked for."""
 HOUR_MS = 3_600_000
@@ -150,6 +149,8 @@ class History:
         self._series: dict[tuple[str, str], int] = {}
         self._series_at = float("-inf")
         self._days: OrderedDict[date, _Kept] = OrderedDict()
+        self.reads = 0
+        """Whole days read so far."""
 
     # -- connection ------------------------------------------------------------------------------
 
@@ -158,8 +159,8 @@ class History:
             url = make_url(self._url)
             options: dict[str, Any] = {
                 "poolclass": QueuePool,
-                "pool_size": 2,
-                "max_overflow": 3,
+                "pool_size": 1,
+                "max_overflow": 4,
                 "pool_timeout": TIMEOUT_S,
                 "pool_recycle": 300,
             }
@@ -167,12 +168,15 @@ class History:
                 path = Path(url.database or "")
 
                 def open_file() -> sqlite3.Connection:
-                    return sqlite3.connect(
+                    connection = sqlite3.connect(
                         f"file:{quote(str(path))}?mode=ro",
                         uri=True,
                         timeout=TIMEOUT_S,
                         check_same_thread=False,
                     )
+                    # The system caches the file; a second cache would only cost memory.
+                    connection.execute("PRAGMA cache_size = -256")
+                    return connection
 
                 self._engine = create_engine("sqlite://", creator=open_file, **options)
             else:
@@ -315,6 +319,7 @@ class History:
             if kept is not None and (day < today or now - kept.full_at > REREAD_S):
                 kept = None
             fresh = self._read(day, kept)
+            self.reads += kept is None
             if day < today:
                 fresh.curves.clear()  # only today is added to
             self._days[day] = fresh
@@ -394,7 +399,7 @@ class History:
             times = sorted(int(row[0]) for row in rows)
             steps = [after - before for before, after in zip(times, times[1:])]  # noqa: B905
             if steps:
-                pauses.append(median(steps))
+                pauses.append(sorted(steps)[len(steps) // 2])
         return max(pauses, default=0.0)
 
     def _buckets(self, number: int, start: int, end: int, gap: int) -> list[Bucket]:

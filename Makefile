@@ -4,7 +4,7 @@ BIN      := .venv/bin
 MEMBERS  := $(patsubst %/pyproject.toml,%,$(wildcard libs/*/pyproject.toml services/*/pyproject.toml))
 SERVICES := $(filter services/%,$(MEMBERS))
 PROJECTS := $(addsuffix /pyproject.toml,$(MEMBERS))
-PEERS    := $(wildcard tests/peers/requirements.lock)
+PEERS    := tests/peers services/collector-meter/tests/peers
 FAMILY   ?= axpert
 PIP      := -m pip --disable-pip-version-check --quiet install
 LOCK     := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -54,17 +54,19 @@ capture: install ## record a device's answers for the tests: FAMILY=axpert PORT=
 	@[ -n "$(PORT)" ] && [ -n "$(OUTPUT)" ] || { echo "make capture FAMILY=$(FAMILY) PORT=... OUTPUT=..."; exit 2; }
 	@$(BIN)/collector-$(FAMILY) record --port $(PORT) --output $(OUTPUT)
 
-peers: $(PEERS:%.lock=.venv-peers/.locked) ## the published clients that tests compare with, in a .venv of their own
+peers: .venv-peers/.locked .venv-peers-sdm/.locked ## the published clients that tests compare with, in .venvs of their own
 
-.venv-peers/.locked: $(PEERS) .venv/.made
-	@echo "installing what $(PEERS) names ..."
-	@.venv/bin/python -m venv .venv-peers
-	@.venv-peers/bin/python $(PIP) --require-hashes -r $(PEERS)
+.venv-peers/.locked: tests/peers/requirements.lock
+.venv-peers-sdm/.locked: services/collector-meter/tests/peers/requirements.lock
+.venv-peers/.locked .venv-peers-sdm/.locked: .venv/.made
+	@echo "installing what $(filter %.lock,$^) names ..."
+	@$(BIN)/python -m venv $(@D)
+	@$(@D)/bin/python $(PIP) --require-hashes -r $(filter %.lock,$^)
 	@touch $@
 
 lock: ## renew the locks (UPGRADE="-P flask" moves one pin, UPGRADE=-U all)
 	$(LOCK) $(UPGRADE) --all-extras --group pyproject.toml:dev -o requirements.lock $(PROJECTS) >/dev/null
 	$(LOCK) -c requirements.lock --group pyproject.toml:build -o build.lock >/dev/null
 	for s in $(SERVICES); do $(LOCK) -c requirements.lock -o $$s/requirements.lock $$s/pyproject.toml >/dev/null || exit 1; done
-	[ ! -e tests/peers/requirements.in ] || $(LOCK) tests/peers/requirements.in -o tests/peers/requirements.lock >/dev/null
-	! grep -n '://' requirements.lock build.lock $(wildcard */*/requirements.lock)
+	for p in $(PEERS); do $(LOCK) -o $$p/requirements.lock $$p/requirements.in >/dev/null || exit 1; done
+	! grep -n '://' requirements.lock build.lock $(addsuffix /requirements.lock,$(SERVICES) $(PEERS))

@@ -22,6 +22,8 @@ LOCKS = [
     ROOT / "requirements.lock",
     ROOT / "build.lock",
     *(PROJECTS[name][0] / "requirements.lock" for name in SERVICES),
+    ROOT / "tests/peers/requirements.lock",
+    *sorted(ROOT.glob("services/*/tests/peers/requirements.lock")),
 ]
 
 

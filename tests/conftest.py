@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 from sunmesh.messages import ServiceStatus, decode
+from sunmesh.testing import find_free_port
 
 DEVICES = tomllib.loads((Path(__file__).parent / "devices.toml").read_text())
 PROGRAMS = Path(__file__).parent / "mesh"
@@ -123,7 +124,13 @@ def device_name(collector):
 
 
 @pytest.fixture
-def devices(tmp_path):
+def device_port():
+    """Where a device listens that has no line."""
+    return find_free_port()
+
+
+@pytest.fixture
+def devices(tmp_path, device_port):
     """The tables of ``site.toml`` with the device of each collector, all or one."""
 
     def devices(*collectors):
@@ -132,19 +139,22 @@ def devices(tmp_path):
             link = tmp_path / device_name(collector)
             text += f"[devices.{device_name(collector)}]\n"
             for key, value in DEVICES[collector]["device"].items():
-                text += f"{key} = {json.dumps(value)}\n".replace("{link}", str(link))
+                line = f"{key} = {json.dumps(value)}\n".replace("{link}", str(link))
+                text += line.replace('"{port}"', str(device_port))
         return text
 
     return devices
 
 
 @pytest.fixture
-def emulate(launch, tmp_path):
+def emulate(launch, tmp_path, device_port):
     """Start the emulator of a collector's device."""
 
     def emulate(collector):
-        link = str(tmp_path / device_name(collector))
-        options = [word.replace("{link}", link) for word in DEVICES[collector]["emulate"]]
+        places = {"{link}": str(tmp_path / device_name(collector)), "{port}": str(device_port)}
+        options = list(DEVICES[collector]["emulate"])
+        for name, place in places.items():
+            options = [word.replace(name, place) for word in options]
         return launch(collector, "emulate", *options)
 
     return emulate

@@ -21,7 +21,6 @@ import pytest
 from simulator import demo
 from simulator.config import SimulatorConfig
 from simulator.faults import Fault
-from simulator.world import STATE_VERSION
 from sunmesh.config import load
 
 STAND_INS = {
@@ -238,6 +237,9 @@ def options(tmp_path, **changes):
         "calendar": None,
         "start": None,
         "log_world": None,
+        "latitude": 43.46,
+        "longitude": 11.88,
+        "time_zone": "Europe/Rome",
     }
     return Namespace(**(given | changes))
 
@@ -322,9 +324,11 @@ def test_another_seed_needs_another_folder_or_a_fresh_start(tmp_path):
     plan.marker.write_text('{"house": 1, "seed": 8}')
     with pytest.raises(demo.DemoError, match="older kind.*--fresh"):
         demo.fill(plan)
-    plan.marker.write_text(json.dumps({"house": STATE_VERSION, "seed": 7}))
-    with pytest.raises(demo.DemoError, match="house of seed 7.*--fresh"):
-        demo.fill(plan)
+    for change in ({"seed": 7}, {"latitude": 60.0}):
+        other = demo.plan_of(options(tmp_path, **({"seed": 8} | change)))
+        plan.marker.write_text(json.dumps(other.house))
+        with pytest.raises(demo.DemoError, match="house of seed .*--fresh"):
+            demo.fill(plan)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from sunmesh.errors import ConfigError
 from sunmesh.mqtt import Mesh
 
 from . import history, state
-from .config import SimulatorConfig, house, state_path
+from .config import LATITUDE, LONGITUDE, TIME_ZONE, SimulatorConfig, house, state_path
 from .faults import Calendar
 from .service import Simulator
 from .world import DAY_S, World, seconds
@@ -197,6 +197,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--days", type=float, default=30.0, help="of history (default 30; 0 = none)")
     demo.add_argument("--dir", type=Path, default=Path(".demo"), help="what the demo writes into")
     demo.add_argument("--seed", type=int, default=7, help="another weather, another family")
+    demo.add_argument("--latitude", type=float, default=LATITUDE, help="of the house [deg]")
+    demo.add_argument("--longitude", type=float, default=LONGITUDE, help="east is positive [deg]")
+    demo.add_argument("--time-zone", default=TIME_ZONE, help=f"(default {TIME_ZONE})")
     demo.add_argument(
         "--calendar",
         type=Path,

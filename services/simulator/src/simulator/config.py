@@ -11,6 +11,7 @@ from .pv import Array
 
 LATITUDE, LONGITUDE = 43.46, 11.88
 """Where the house stands when the site does not say: Arezzo, Tuscany."""
+TIME_ZONE = "Europe/Rome"
 MODULES = (10, 8)
 """Modules of the two strings: 4.1 and 3.3 kW."""
 
@@ -87,7 +88,7 @@ class House(msgspec.Struct, frozen=True):
     seed: int = 7
     latitude: float = LATITUDE
     longitude: float = LONGITUDE
-    time_zone: str = "Europe/Rome"
+    time_zone: str = TIME_ZONE
     strings: tuple[Array, Array] = (
         Array(MODULES[0], 180.0, 30.0),
         Array(MODULES[1], 265.0, 20.0),

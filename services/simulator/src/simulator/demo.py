@@ -36,7 +36,7 @@ from sunmesh.errors import ConfigError, MessageError
 from sunmesh.messages import Sample, decode
 from sunmesh.mqtt import Mesh, Message
 
-from .config import LATITUDE, LONGITUDE
+from .config import LATITUDE, LONGITUDE, TIME_ZONE
 from .devices import member
 from .world import STATE_VERSION
 
@@ -173,6 +173,8 @@ class Plan:
         start: ISO time at which the house's clock begins; empty = now.
         world_log: where the simulator writes what it publishes; None = nowhere.
         gateway_port: of the emulated gateway, on the loopback.
+        place: latitude and longitude of the house [deg].
+        time_zone: in which its people live.
     """
 
     folder: Path
@@ -187,6 +189,14 @@ class Plan:
     start: str = ""
     world_log: Path | None = None
     gateway_port: int = GATEWAY_PORTS.start
+    place: tuple[float, float] = (LATITUDE, LONGITUDE)
+    time_zone: str = TIME_ZONE
+
+    @property
+    def house(self) -> dict[str, Any]:
+        """What makes another house of it: its history does not fit any more."""
+        where = [*self.place, self.time_zone]
+        return {"house": STATE_VERSION, "seed": self.seed, "place": where}
 
     def fill_in(self, text: str) -> str:
         """``text`` with this plan's folder and port."""
@@ -272,6 +282,8 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
         start=arguments.start or "",
         world_log=arguments.log_world.resolve() if arguments.log_world else None,
         gateway_port=_free({arguments.port, arguments.broker_port}),
+        place=(arguments.latitude, arguments.longitude),
+        time_zone=arguments.time_zone,
     )
 
 
@@ -464,9 +476,9 @@ def site_toml(plan: Plan) -> str:
     return f"""# Written by `simulator demo` at each start; site.example.toml is the one to copy.
 [site]
 name = "home"
-time_zone = "Europe/Rome"
-latitude = {LATITUDE}
-longitude = {LONGITUDE}
+time_zone = {json.dumps(plan.time_zone)}
+latitude = {plan.place[0]}
+longitude = {plan.place[1]}
 
 [broker]
 host = "127.0.0.1"
@@ -536,9 +548,9 @@ def fill(plan: Plan) -> None:
         told = json.loads(plan.marker.read_text(encoding="utf-8"))
         if told.get("house") != STATE_VERSION:
             raise DemoError(f"{plan.folder} holds a house of an older kind; --fresh begins anew")
-        if told.get("seed") != plan.seed:
+        if any(told.get(key) != value for key, value in plan.house.items()):
             raise DemoError(
-                f"{plan.folder} holds the house of seed {told.get('seed')}; "
+                f"{plan.folder} holds the house of seed {told.get('seed')} at {told.get('place')}; "
                 "--fresh begins anew, --dir keeps both"
             )
         say(f"the house of {plan.folder} goes on (--fresh begins anew)")
@@ -569,8 +581,7 @@ def fill(plan: Plan) -> None:
     if any(statuses):
         raise DemoError(f"history could not be written; {plan.log} says why\n{_tail(plan.log)}")
     plan.marker.write_text(
-        json.dumps({"house": STATE_VERSION, "seed": plan.seed, "days": plan.days, "end": end})
-        + "\n",
+        json.dumps({**plan.house, "days": plan.days, "end": end}) + "\n",
         encoding="utf-8",
     )
     say(f"{plan.days:g} days of history are in the database ({time.monotonic() - began:.0f} s)")

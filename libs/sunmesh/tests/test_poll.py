@@ -246,7 +246,8 @@ def test_members_are_lost_with_the_device_in_front_of_them_and_come_back(watch, 
     eventually(lambda: states(heard, "x-1") == ["online", "offline", "online"])
     reason = next(p["reason"] for t, p in heard if t == "x-1/status" and p["reason"])
     assert reason == "x is offline: gone"
-    eventually(lambda: len(samples(heard, "x-1")) == 3, why="said, withdrawn, said again")
+    told = [sample["ts"] for sample in samples(heard, "x-1")]
+    assert told == ["2026-11-21T12:00:00.000Z", "2026-11-21T12:00:00.001Z"], "said, and withdrawn"
     assert [topic for topic, _ in heard if topic.startswith("alarms/x-1/")] == []
     assert [r.message for r in caplog.records if r.message.startswith("x-1")] == ["x-1: is there"]
 
@@ -280,3 +281,34 @@ def test_a_device_may_ask_to_be_left_alone(watch):
     _, poller = watch(Script(Reading(GOOD.values, pause_s=0.3)))
     time.sleep(0.8)
     assert poller.counters["polls"] <= 4
+
+
+def test_what_a_device_says_once_it_is_back_is_not_older_than_its_withdrawal(watch, eventually):
+    """Its own time lags behind ours: readers drop what is older than what they have."""
+    gone = TransportError("gone")
+    heard, _ = watch(Script(at(0), gone, gone, gone, at(1)))
+    eventually(lambda: len(samples(heard)) == 3)
+    times = [sample["ts"] for sample in samples(heard)]
+    assert times == sorted(set(times))
+    assert samples(heard)[1]["quality"] == {"pv_energy_total_kwh": "stale"}
+
+
+def test_a_stop_in_the_middle_of_a_long_answer_is_said(mesh, topics, eventually):
+    heard = []
+    mesh("listener").subscribe(topics.status("x"), lambda m: heard.append(json.loads(m.payload)))
+    answers = threading.Event()
+    source = Script(GOOD)
+    poller = Poller("x", source, mesh("collector"), interval_s=0.02)
+    stop = threading.Event()
+    thread = threading.Thread(target=poller.run, args=(stop,))
+    thread.start()
+    eventually(lambda: heard)
+    source.poll = lambda: answers.wait(10) and GOOD
+    time.sleep(0.1)
+    stop.set()
+    poller.end()
+    eventually(lambda: heard[-1]["state"] == "offline")
+    answers.set()
+    thread.join(5)
+    time.sleep(0.1)
+    assert heard[-1]["state"] == "offline", "an answer that comes later is nobody's"

@@ -130,8 +130,10 @@ def _run(family: Family, options: argparse.Namespace) -> int:
         for thread in threads:
             thread.start()
         stop.wait()
-        for thread in threads:
+        for thread, poller in zip(threads, pollers, strict=True):
             thread.join(0.8 / len(threads))
+            if thread.is_alive():
+                poller.end()
 
     def counters() -> dict[str, int | float | str | None]:
         values: dict[str, int | float | str | None] = {}

@@ -113,6 +113,8 @@ class Poller:
         self._failures = 0
         self._pause_s = 0.0
         self._settings_due = 0.0
+        self._saying = threading.Lock()
+        self._has_ended = False
 
     def run(self, stop: threading.Event) -> None:
         """Poll until ``stop`` is set."""
@@ -127,10 +129,16 @@ class Poller:
             due = max(due, time.monotonic())
             stop.wait(due - time.monotonic())
         self._close()
-        for voice in (self._voice, *self._members.values()):
-            if voice.state == "online":
-                is_member = voice is not self._voice
-                voice.be("offline", "the collector was stopped", follows=is_member)
+        self.end()
+
+    def end(self) -> None:
+        """Say that nobody polls any more; also of a round that is still waiting for an answer."""
+        with self._saying:
+            self._has_ended = True
+            for voice in (self._voice, *self._members.values()):
+                if voice.state == "online":
+                    is_member = voice is not self._voice
+                    voice.be("offline", "the collector was stopped", follows=is_member)
 
     # -- one round ---------------------------------------------------------------------------------
 
@@ -173,6 +181,11 @@ class Poller:
             self._failed(f"{type(err).__name__}: {err}")
 
     def _succeeded(self, reading: Reading) -> None:
+        with self._saying:
+            if not self._has_ended:
+                self._say(reading)
+
+    def _say(self, reading: Reading) -> None:
         self._failures = 0
         self._pause_s = reading.pause_s
         self._count_sample(self._voice.say(reading))

@@ -7,7 +7,7 @@ device that is read through another one, such as a microinverter behind its gate
 import logging
 import time
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from . import clock
 from .messages import Alarm, DeviceState, Info, Sample, Severity, Status, Value, encode
@@ -16,6 +16,8 @@ from .mqtt import Mesh
 log = logging.getLogger(__name__)
 
 LOST = "device_lost"
+
+MOMENT = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ class Voice:
             self.be("online", "")
             return False
         if member.reading is not None and not self._last_values:
-            self._last_values = member.reading.values
+            self._last_values, self._last_time = member.reading.values, member.reading.ts
         return self.leave(member.state, member.reason)
 
     def say(self, reading: Reading) -> bool:
@@ -153,8 +155,10 @@ class Voice:
         withdraws = before in (None, "online") and bool(self._last_values)
         if withdraws:
             values, quality = withdrawn(self._last_values)
-            self._last_time = None  # once it is back, even an old reading says more than nothing
-            self._sample(clock.iso(clock.now()), values, quality)
+            # a device with a time of its own was measured before now: what it says next must not
+            # look older than this
+            ts = clock.now() if self._last_time is None else self._last_time + MOMENT
+            self._sample(clock.iso(ts), values, quality)
         if state not in ("offline", "identity_mismatch", "refusing"):
             self._lost_at = None
         elif not follows:

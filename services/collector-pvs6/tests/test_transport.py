@@ -84,6 +84,19 @@ def test_a_pin_that_was_not_confirmed_is_forgotten(gateway, link):
     wire.first(SUPERVISOR_PATH)
     wire.forget()
     assert wire.pin is None
+    wire.first(SUPERVISOR_PATH)
+    assert wire.trust() == wire.pin
+    wire.forget()
+    assert wire.pin
+
+
+def test_nobody_takes_the_place_of_a_trusted_gateway_over_http(gateway, link):
+    stranger = gateway("legacy")
+    wire = link(stranger, pin="ab" * 32)
+    for _ in range(2):
+        with pytest.raises(ClosedError):
+            wire.first(SUPERVISOR_PATH)
+    assert stranger.pvs.requests == []
 
 
 def test_the_cookie_of_a_login_and_nothing_of_it_over_http(gateway, link):

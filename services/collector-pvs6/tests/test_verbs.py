@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -161,7 +162,12 @@ def test_run_polls_an_emulated_gateway_and_stays_small(
 ):
     server = gateway()
     seen = []
-    mesh("witness").subscribe(topics.every("telemetry"), lambda m: seen.append(m.topic))
+    states = {}
+    witness = mesh("witness")
+    witness.subscribe(topics.every("telemetry"), lambda m: seen.append(m.topic))
+    witness.subscribe(
+        topics.every("status"), lambda m: states.update({m.topic: json.loads(m.payload)["state"]})
+    )
     site = site_file(
         f'[devices.solar]\nfamily = "pvs6"\nhost = "127.0.0.1"\nhttps_port = {server.https_port}\n'
         "poll_interval_s = 1\nallow_fast_polling = true\n"
@@ -176,8 +182,13 @@ def test_run_polls_an_emulated_gateway_and_stays_small(
     ) as process:
         eventually(lambda: len(set(seen)) == 21 and len(seen) > 42, 20)
         smaps = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+        server.latency_s = 60.0
+        time.sleep(1.2)  # it is waiting for an answer now
+        began = time.monotonic()
         process.terminate()
         out, err = process.communicate(timeout=10)
+        assert time.monotonic() - began < 2
+    eventually(lambda: set(states.values()) == {"offline"}, 5, "of the gateway and all behind it")
     assert process.returncode == 0
     assert "solar: is there" in err
     assert not {"cryptography", "asyncio", "numpy", "idna", "charset_normalizer"} & set(out.split())

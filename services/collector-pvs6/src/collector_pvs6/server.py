@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from socketserver import BaseServer
 
-from sunmesh import config
+from sunmesh import config, emulation
 from sunmesh.errors import ConfigError
 from sunmesh.mqtt import Mesh
 
@@ -251,7 +251,7 @@ def serve(service: str, options: argparse.Namespace, stop: threading.Event) -> i
         mesh = Mesh(site.broker, site.topics, service, instance=f"emulator-{options.device}")
         pvs.follow(mesh, options.device)
         faults.follow(mesh, options.device)
-        mesh.start()
+        emulation.start(mesh, site)
     server.start()
     try:
         stop.wait()

@@ -100,7 +100,7 @@ class Pvs6:
         self._protocol = self._choose(found.identity["protocol"])
         self._memory.protocol = self._protocol
         if self._link.scheme == "https":
-            self._memory.fingerprint = self._link.pin
+            self._memory.fingerprint = self._link.trust()
         self._memory.save()
         log.debug("%s: %s over %s", self._device, self._protocol, self._link.scheme)
         return Info(
@@ -157,8 +157,8 @@ class Pvs6:
         self._link.close()
 
     def close(self) -> None:
-        """Drop the connection."""
-        self._link.close()
+        """Drop the connection, and what was not confirmed about it."""
+        self._link.forget()
 
     def _ask(self) -> dict[str, Any]:
         if self._protocol == "localapi":
@@ -250,7 +250,7 @@ class Pvs6:
         info = self._info(each.serial, known)
         if not each.is_fresh:
             state, reason = _absence(known.kind, each.ts, is_daylight)
-            reading = Reading(each.values, each.quality)
+            reading = Reading(each.values, each.quality, self._time(each.ts))
             return Member(info, state, reason, reading)
         ts = self._time(each.ts)
         if ts is not None:

@@ -62,7 +62,7 @@ class Link:
         pin: fingerprint that its certificate must have; None = that of the first contact.
 
     Attributes:
-        pin: the fingerprint that was trusted; to be remembered once the gateway is known.
+        pin: fingerprint of the certificate that the gateway must show.
         counters: requests and time-outs.
     """
 
@@ -70,7 +70,7 @@ class Link:
         """Nothing is connected yet."""
         self.pin = config.pin or pin
         self.counters: Counter[str] = Counter()
-        self._is_given = config.pin is not None
+        self._is_trusted = self.pin is not None
         self._config = config
         self._schemes = deque(("https", "http"))
         self._session: requests.Session | None = None
@@ -78,16 +78,20 @@ class Link:
     @property
     def scheme(self) -> str:
         """``https`` or ``http``: where the gateway answered last."""
-        return self._schemes[0]
+        return "https" if self._is_trusted else self._schemes[0]
 
     def first(self, path: str) -> Reply:
         """The answer on whichever port the gateway has; silence ends the search for this time.
 
         So a silent gateway costs one time-out a round, and the next round begins with the other.
+        One whose certificate is trusted is asked over https only: nobody can take its place on
+        the port that proves nothing.
 
         Raises:
             TransportError: no answer; :class:`IdentityError`: another certificate.
         """
+        if self._is_trusted:
+            return self.ask(path, scheme="https")
         for _ in range(len(self._schemes)):
             try:
                 return self.ask(path)
@@ -159,9 +163,14 @@ class Link:
         except (requests.exceptions.RequestException, urllib3_errors.HTTPError, OSError) as err:
             raise TransportError(f"{self._config.host}:{port}: {_reason(err)}") from err
 
+    def trust(self) -> str | None:
+        """The fingerprint: it is that of the right gateway, and from now on no other is."""
+        self._is_trusted = self.pin is not None
+        return self.pin
+
     def forget(self) -> None:
-        """The certificate was seen, and is not one that may be trusted: ask again next time."""
-        if not self._is_given:
+        """It is not that of the right gateway: ask again next time."""
+        if not self._is_trusted:
             self.pin = None
         self.close()
 

@@ -130,7 +130,7 @@ def emulate_arguments(parser: argparse.ArgumentParser) -> None:
 def emulate(options: argparse.Namespace, stop: threading.Event) -> int:
     """Be a bus of sensors until the event is set."""
     from sunmesh import config
-    from sunmesh.emulation import Faults
+    from sunmesh.emulation import Faults, start
 
     from .emulator import Bus as Folder
     from .emulator import Simulated
@@ -146,7 +146,7 @@ def emulate(options: argparse.Namespace, stop: threading.Event) -> int:
         site = config.load(options.config, NAME)
         mesh = Mesh(site.broker, site.topics, NAME, instance=f"emulator-{sensors[0].rom}")
         folder.follow(mesh)
-        mesh.start()
+        start(mesh, site)
     try:
         folder.run(stop, options.interval)
     finally:

@@ -359,9 +359,10 @@ def pvs6(world: World, name: str) -> Said:
     def of(quantity: str) -> Any:  # noqa: ANN401 - JSON
         return world[f"{name}.{quantity}"]
 
-    pv_w, grid_w = _tenth(of("pv_power_w")), _tenth(of("grid_power_w"))
+    pv_w = _tenth(sum(of("microinverter_power_w")))
+    grid_w = _tenth(of("grid_power_w"))
     pv_kwh, net_kwh = (
-        round(of("pv_energy_total_kwh"), 4),
+        round(sum(of("microinverter_energy_kwh")), 4),
         round(of("grid_import_energy_kwh") - of("grid_export_energy_kwh"), 4),
     )
     said: Said = {
@@ -406,6 +407,12 @@ def pvs6(world: World, name: str) -> Said:
     return said
 
 
+def _pvs6_away(world: World, name: str) -> tuple[str, str] | None:
+    if world["grid_voltage_v"] <= 0.0:
+        return ("offline", "no answer: a gateway lives on the grid")
+    return None
+
+
 def member(gateway: str, number: int) -> str:
     """What the demo calls a microinverter behind ``gateway``, 1 = first."""
     return f"{gateway}-{number}"
@@ -438,7 +445,7 @@ FAMILIES: dict[str, Family] = {
             {"device_clock", "day_counters_state", "charge_yesterday_ah", "load_yesterday_ah"}
         ),
     ),
-    "pvs6": Family(pvs6, 300.0, 900.0, live_only=frozenset({"uptime_s"})),
+    "pvs6": Family(pvs6, 300.0, 900.0, away=_pvs6_away, live_only=frozenset({"uptime_s"})),
     "temperature": Family(lambda world, name: {name: temperature(world, name)}, 300.0, 900.0),
 }
 """What history knows how to write; families without an entry have no history."""

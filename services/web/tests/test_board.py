@@ -327,3 +327,53 @@ def test_many_devices_are_summed_up_in_the_bar(board, sample) -> None:
     view = made.view()
     assert view.bars_note == "9 of 9 devices fresh"
     assert view.bars == []
+
+
+def test_meters_disagree_only_when_it_lasts(board, sample, say, clock) -> None:
+    made = board()
+
+    def disagree() -> bool:
+        meter = Sample(ts=iso(clock.moment), values={"grid_power_w": 900.0})
+        say(made, TOPICS.telemetry("meter"), meter)
+        sample(made)
+        titles = {node.key: node.title for node in made.view().picture.nodes}
+        return titles["inverter"].startswith("Meters disagree by")
+
+    found = []
+    for _ in range(4):
+        found.append(disagree())
+        clock.moment += timedelta(seconds=30)
+    assert found == [False, False, True, True]
+
+
+def test_devices_behind_a_device_stand_with_it(board, say, clock, monkeypatch) -> None:
+    made = board(rest='[devices.roof]\nfamily = "pvs6"\n')
+    monkeypatch.setattr(type(made.live), "connected", True)
+    ts = iso(clock.moment)
+    whole = {"pv_power_w": 900, "load_power_w": 300, "grid_power_w": -600}
+    say(made, TOPICS.telemetry("roof"), Sample(ts=ts, values=whole))
+    for number in (10, 2, 1):
+        values = {"grid_frequency_hz": 50.0, "pv_power_w": 300}
+        say(made, TOPICS.telemetry(f"roof-{number}"), Sample(ts=ts, values=values))
+        say(made, TOPICS.status(f"roof-{number}"), Status("online", ts))
+    view = made.view()
+    (roof,) = view.devices
+    assert [member.name for member in roof.members] == ["roof-1", "roof-2", "roof-10"]
+    assert plain(roof.members[0].text) == "300 W"
+    assert plain(slots(view)["device.roof-10.pv_power_w"]) == "300 W"
+    assert {node.key: plain(node.text) for node in view.picture.nodes}["pv1"] == "900 W"
+    assert view.banners == []
+    say(made, TOPICS.status("roof-2"), Status("offline", ts, "no report"))
+    say(made, TOPICS.status("roof-1"), Status("sleeping", ts, "night"))
+    clock.moment += timedelta(seconds=12)
+    say(made, TOPICS.telemetry("roof"), Sample(ts=iso(clock.moment), values=whole))
+    view = made.view()
+    assert titles(view) == ["1 of 3 devices behind Roof does not answer"]
+    assert view.banners[0].text == "Roof 2. no report."
+    sleeper, lost, late = view.devices[0].members
+    assert (sleeper.freshness, sleeper.last_seen, sleeper.text) == ("asleep", "sleeps", "–")
+    assert (lost.freshness, lost.last_seen) == ("lost", "last seen 13:00")
+    assert (late.freshness, plain(late.text)) == ("late", "300 W")
+    assert view.sentence.startswith("Sun covers everything")
+    say(made, TOPICS.status("roof"), Status("offline", ts, "cut"))
+    assert titles(made.view()) == ["Roof does not answer"]

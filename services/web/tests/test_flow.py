@@ -4,8 +4,8 @@ from web.house import House, Source
 
 
 def test_only_what_exists_is_drawn() -> None:
-    assert picture(House(), {}).nodes == ()
-    sun = picture(House(has_pv=True, strings=(Source("roof", "pv_power_w", 800.0),), pv_w=800), {})
+    assert picture(House()).nodes == ()
+    sun = picture(House(has_pv=True, strings=(Source("roof", "pv_power_w", 800.0),), pv_w=800))
     assert [node.key for node in sun.nodes] == ["pv1"]
     house = House(
         has_pv=True,
@@ -20,10 +20,10 @@ def test_only_what_exists_is_drawn() -> None:
         grid_present=True,
         loss_w=80,
     )
-    drawn = picture(house, {"i/pv2_power_w": "West"})
+    drawn = picture(house)
     assert [node.title for node in drawn.nodes] == [
         "String 1",
-        "West",
+        "String 2",
         "Grid",
         "House",
         "Battery",
@@ -42,7 +42,7 @@ def test_a_grid_that_is_gone_and_meters_that_disagree_are_said() -> None:
     house = House(
         has_load=True, load_w=300, has_grid=True, grid_present=False, grid_w=0, residual_w=130
     )
-    nodes = {node.key: node for node in picture(house, {}).nodes}
+    nodes = {node.key: node for node in picture(house).nodes}
     assert nodes["grid"].state == "gone"
     assert nodes["grid"].note == "no grid"
     assert nodes["inverter"].state == "amber"
@@ -52,10 +52,10 @@ def test_a_grid_that_is_gone_and_meters_that_disagree_are_said() -> None:
 
 def test_an_estimate_is_marked() -> None:
     house = House(has_grid=True, grid_w=900, grid_estimated=True, grid_present=True)
-    (grid,) = picture(house, {}).nodes
+    (grid,) = picture(house).nodes
     assert grid.text.startswith("≈")
     assert grid.note == "taking"
-    (grid,) = picture(House(has_grid=True, grid_w=-900, grid_present=True), {}).nodes
+    (grid,) = picture(House(has_grid=True, grid_w=-900, grid_present=True)).nodes
     assert grid.text.startswith("900")
     assert grid.note == "giving"
 
@@ -71,7 +71,20 @@ def test_width_and_speed_follow_power() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
 def test_strings_stand_inside_the_picture(count: int) -> None:
     strings = tuple(Source("roof", f"pv{n}_power_w", 100.0) for n in range(count))
-    nodes = picture(House(has_pv=True, strings=strings), {}).nodes
+    nodes = picture(House(has_pv=True, strings=strings)).nodes
     assert len(nodes) == min(count, 4)
     assert all(38 <= node.x <= 322 for node in nodes)
     assert len({node.x for node in nodes}) == len(nodes)
+
+
+def test_strings_of_several_devices_bear_their_names() -> None:
+    strings = tuple(
+        Source(device, name, 100.0)
+        for device, name in (
+            ("inverter", "pv_power_w"),
+            ("inverter", "pv2_power_w"),
+            ("roof", "pv_power_w"),
+        )
+    )
+    nodes = picture(House(has_pv=True, strings=strings)).nodes
+    assert [node.title for node in nodes] == ["Inverter 1", "Inverter 2", "Roof"]

@@ -70,7 +70,7 @@ def test_a_meter_goes_before_the_estimate_and_can_disagree() -> None:
     assert not house.grid_estimated
     assert house.residual_w == pytest.approx(350 - (75 + 80))
     assert house.disagrees
-    late = Device("meter", "meter", NOW - 21_000, meter.values, period_s=30)
+    late = Device("meter", "meter", NOW - 61_000, meter.values, period_s=30)
     assert not combine([axpert(pv_power_w=1000), late], NOW).disagrees, "too far apart in time"
 
 
@@ -107,6 +107,9 @@ def test_nothing_is_counted_twice() -> None:
         ("panel-1", "pv_power_w"),
         ("panel-2", "pv_power_w"),
     )
+    beside = roles({"gateway": gateway, "inverter": {"ac_output_power_w", "pv_power_w"}})
+    assert beside.load == (("gateway", "load_power_w"), ("inverter", "ac_output_power_w"))
+    assert roles({"gateway": gateway, "panel-1": panel}, left_out=("gateway",)).load == ()
     pack = {"battery_power_w", "battery_soc_percent", "battery_voltage_v", "cell_voltage_v"}
     inverter = {"battery_power_w", "battery_soc_percent", "battery_voltage_v", "ac_output_power_w"}
     chosen = roles({"inverter": inverter, "pack": pack})

@@ -55,7 +55,7 @@ def run(site: Site) -> int:
     config = site.section("web", WebConfig)
     mesh = Mesh(site.broker, site.topics, NAME)
     live = Live(mesh, site.devices)
-    history = History(site.database.sqlalchemy_url(), site.site.zone)
+    history = History(site.database.sqlalchemy_url(), site.site.zone, config.left_out)
     board = Board(config, site, live, history)
     sockets: dict[int, object] = {}
     try:

@@ -75,7 +75,7 @@ def create_app(config: Site, board: Board | None = None) -> Flask:
     """
     web = config.section("web", WebConfig)
     if board is None:
-        history = History(config.database.sqlalchemy_url(), config.site.zone)
+        history = History(config.database.sqlalchemy_url(), config.site.zone, web.left_out)
         board = Board(web, config, Live(None, config.devices), history)
     app = Flask(__name__, static_folder=str(STATIC), template_folder="templates")
     app.config["MAX_CONTENT_LENGTH"] = 64 * 1024

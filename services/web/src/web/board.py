@@ -41,10 +41,17 @@ SMOOTH_S = 300.0
 """Remaining hours are worked out from the power of the last minutes, not from a kettle."""
 GRACE_S = 5.0
 """So long after the start nobody complains that the broker has not answered."""
-BARS = 6
+BARS = 8
+CHIEF = ("pv_power_w", "grid_power_w", "temperature_c", "battery_soc_percent")
+"""What is said of a device in one line: the first of these that it has."""
+DISAGREE_S = 60.0
+"""Meters are read one after the other; only what lasts so long is a disagreement."""
 NOTHING: Books = Books()
 PLACES = {name: place for place, name in enumerate(VOCABULARY)}
 
+BROKEN = frozenset({"offline", "identity_mismatch"})
+
+Look = Freshness | Literal["asleep"]
 Level = Literal["info", "warning", "critical"]
 
 
@@ -81,6 +88,20 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberView:
+    """One device that is read through another: its name, its chief value, its age."""
+
+    name: str
+    title: str
+    key: str
+    text: str
+    ms: int
+    period_ms: int
+    freshness: Look
+    last_seen: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceView:
     """One device in words."""
 
@@ -90,7 +111,7 @@ class DeviceView:
     service: str
     ms: int
     period_ms: int
-    freshness: Freshness
+    freshness: Look
     status: str
     last_seen: str
     warnings: Sequence[str]
@@ -99,6 +120,7 @@ class DeviceView:
     settings: Sequence[Row]
     settings_read: str
     identity: Sequence[Row]
+    members: Sequence[MemberView] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +217,15 @@ def slots(view: View) -> dict[str, str]:
         }
         for row in (*device.rows, *device.settings):
             result |= {f"{key}.{row.key}": row.text, f"{key}.{row.key}.q": row.quality}
+        for member in device.members:
+            key = f"device.{member.name}"
+            result |= {
+                f"{key}.ms": str(member.ms),
+                f"{key}.period": str(member.period_ms),
+                f"{key}.state": member.freshness,
+                f"{key}.seen": member.last_seen,
+                f"{key}.{member.key}": member.text,
+            }
     return result
 
 
@@ -222,6 +253,7 @@ class Board:
         self._capacity: float | None = None
         self._started = time.monotonic()
         self._smooth: tuple[int, float] | None = None
+        self._agreed_at: datetime | None = None
         self._suns: dict[Any, tuple[datetime | None, datetime | None]] = {}
         self._lock = threading.Lock()
         self._sent: dict[str, str] = {}
@@ -242,7 +274,8 @@ class Board:
                 self._learned_at = time.monotonic()
             seen = self._facts.grid_seen
             pair = today.roles.grid_voltage
-            house = combine(self.live.devices(self.live.state()), clock.epoch_ms(now))
+            devices = self.live.devices(self.live.state())
+            house = combine(devices, clock.epoch_ms(now), self.config.left_out)
             if pair is not None and house.grid_present is False and seen is None:
                 seen = self.history.last_above(pair, GRID_PRESENT_V, clock.epoch_ms(now))
             elif house.grid_present:
@@ -266,13 +299,24 @@ class Board:
         now = self.live.now().astimezone(self.zone)
         now_ms = clock.epoch_ms(now)
         state = self.live.state()
-        devices = self.live.devices(state)
-        house = combine(devices, now_ms)
+        everything = self.live.devices(state)
+        devices = [device for device in everything if not device.behind]
+        house = self._calm(combine(everything, now_ms, self.config.left_out), now)
         facts = self._facts
         lost_since = self.live.broker_lost_since()
         if time.monotonic() - self._started < GRACE_S and not self.live.connected:
             lost_since = None
-        shown = [self._device(device, state, now_ms) for device in devices]
+        shown = [
+            replace(
+                self._device(device, state, now_ms),
+                members=[
+                    self._member(member, now_ms)
+                    for member in everything
+                    if member.behind == device.name
+                ],
+            )
+            for device in devices
+        ]
         full_at, empty_at, usual = self._ends(house, facts, now, now_ms, devices)
         sunrise, sunset = self._sun(now)
         sentence = headline(
@@ -304,7 +348,9 @@ class Board:
                 mode=house.mode,
             )
         )
-        bars = shown if len(shown) <= BARS else [d for d in shown if d.freshness != "fresh"][:BARS]
+        bars: Sequence[DeviceView] = shown
+        if len(shown) > BARS:
+            bars = [device for device in shown if device.freshness in ("late", "lost")][:BARS]
         fresh = sum(device.freshness == "fresh" for device in shown)
         heard = any(device.ms is not None for device in devices)
         view = View(
@@ -312,16 +358,24 @@ class Board:
             offset_s=round((now.utcoffset() or timedelta()).total_seconds()),
             sentence=sentence,
             state="data" if heard else "waiting" if devices else "empty",
-            banners=self._banners(state, devices, facts, lost_since, now),
+            banners=self._banners(state, everything, facts, lost_since, now),
             devices=shown,
             bars=bars,
             bars_note=f"{fresh} of {len(shown)} devices fresh" if len(shown) > BARS else "",
-            picture=flow.picture(house, {}),
+            picture=flow.picture(house),
             battery=self._battery(house, full_at, empty_at, usual, now),
             tiles=self._tiles(house, facts),
             today_note=self._today_note(facts),
         )
         return replace(view, layout=_layout(view))
+
+    def _calm(self, house: House, now: datetime) -> House:
+        """``house`` without a disagreement that has not lasted yet."""
+        if not house.disagrees or self._agreed_at is None or self._agreed_at > now:
+            self._agreed_at = now
+        if (now - self._agreed_at).total_seconds() < DISAGREE_S:
+            return replace(house, residual_w=None)
+        return house
 
     def _lost(self, device: Device, now_ms: int) -> Lost | None:
         name = words.title(device.name).lower()
@@ -339,10 +393,12 @@ class Board:
         memory = state.devices.get(device.name)
         info = memory.info if memory else None
         settings = memory.settings if memory else None
-        freshness = device.freshness(now_ms)
+        freshness = _look(device, now_ms)
         now = words.local(now_ms, self.zone)
         seen = ""
-        if device.ms is None:
+        if freshness == "asleep":
+            seen = "sleeps"
+        elif device.ms is None:
             seen = f"never seen; look at {device.service}"
         elif freshness == "lost":
             moment = words.clock(words.local(_last_read(device), self.zone), now)
@@ -396,7 +452,7 @@ class Board:
                     name,
                     words.label(name),
                     words.value(name, value),
-                    device.quality.get(name) or ("lost" if freshness == "lost" else ""),
+                    device.quality.get(name) or ("lost" if freshness in ("lost", "asleep") else ""),
                     words.meaning(name),
                 )
                 for name, value in sorted(device.values.items(), key=_by_vocabulary)
@@ -413,6 +469,32 @@ class Board:
                 else ""
             ),
             identity=identity,
+        )
+
+    def _member(self, device: Device, now_ms: int) -> MemberView:
+        """One line for a device behind another."""
+        key = next((name for name in CHIEF if name in device.values), "")
+        if not key:
+            key = next((n for n, v in device.values.items() if isinstance(v, int | float)), "none")
+        value = device.values.get(key)
+        freshness = _look(device, now_ms)
+        now = words.local(now_ms, self.zone)
+        seen = ""
+        if freshness == "asleep":
+            seen = "sleeps"
+        elif device.ms is None:
+            seen = "never seen"
+        elif freshness == "lost":
+            seen = f"last seen {words.clock(words.local(_last_read(device), self.zone), now)}"
+        return MemberView(
+            name=device.name,
+            title=words.title(device.name),
+            key=key,
+            text=words.NONE if freshness in ("lost", "asleep") else words.value(key, value),
+            ms=device.ms or 0,
+            period_ms=round(device.period_s * 1000),
+            freshness=freshness,
+            last_seen=seen,
         )
 
     def _banners(
@@ -442,7 +524,9 @@ class Board:
         if facts.error:
             result.append(Banner("warning", "No history", facts.error.capitalize() + "."))
         for device in devices:
-            result += self._device_banner(device, state, lost_since, now)
+            if not device.behind:
+                result += self._device_banner(device, state, lost_since, now)
+                result += _members_banner(device, devices)
         for name, service in state.services.items():
             if service.state == "offline" and name != "web" and not name.startswith("collector-"):
                 effect = {
@@ -456,7 +540,7 @@ class Board:
         order = {"critical": 0, "warning": 1, "info": 2}
         raised = [(key, alarm) for key, alarm in state.alarms.items() if alarm.state == "raised"]
         raised.sort(key=lambda item: (order[item[1].severity], item[1].ts))
-        offline = {d.name for d in devices if d.state in ("offline", "identity_mismatch")}
+        offline = {d.name for d in devices if d.state in BROKEN}
         for (name, code), alarm in raised:
             if code == "offline" and name in offline:
                 continue  # said above, with what to do
@@ -737,9 +821,34 @@ class Board:
             stop.wait(FACTS_S if not self._facts.error else FACTS_S / 4)
 
 
+def _members_banner(owner: Device, devices: Sequence[Device]) -> list[Banner]:
+    """One banner for all devices that are lost behind one that answers."""
+    members = [device for device in devices if device.behind == owner.name]
+    lost = [device for device in members if device.state in BROKEN]
+    if not lost or owner.state in BROKEN:
+        return []
+    names = ", ".join(words.title(device.name) for device in lost[:6])
+    more = f" and {len(lost) - 6} more" if len(lost) > 6 else ""
+    return [
+        Banner(
+            "warning",
+            f"{len(lost)} of {len(members)} devices behind {words.title(owner.name)} "
+            f"{'does' if len(lost) == 1 else 'do'} not answer",
+            f"{names}{more}. {lost[0].reason}".strip() + ("." if lost[0].reason else ""),
+        )
+    ]
+
+
 def _by_vocabulary(item: tuple[str, object]) -> int:
     """Values in the order of the vocabulary: sun, battery, house, grid; unknown ones last."""
     return PLACES.get(item[0], len(PLACES))
+
+
+def _look(device: Device, now_ms: int) -> Look:
+    """How fresh a device looks: one that sleeps is not lost."""
+    if device.state == "sleeping" and device.freshness(now_ms) != "fresh":
+        return "asleep"
+    return device.freshness(now_ms)
 
 
 def _last_read(device: Device) -> int:
@@ -776,4 +885,5 @@ def _layout(view: View) -> str:
         parts.append((device.name, device.subtitle, tuple(device.warnings), tuple(device.notes)))
         parts.append(tuple(row.key for row in (*device.rows, *device.settings)))
         parts.append(tuple((row.key, row.text) for row in device.identity))
+        parts.append(tuple((member.name, member.key) for member in device.members))
     return hashlib.blake2b(repr(parts).encode(), digest_size=6).hexdigest()

@@ -15,6 +15,7 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         threads: answers at a time; all but three may be live streams of open pages.
         battery_kwh: usable energy of the battery; without it the portal learns it from history.
         battery_reserve_percent: state of charge that the owner counts as empty.
+        left_out: devices that measure what others already count; shown, but not summed.
     """
 
     host: str = "127.0.0.1"
@@ -22,6 +23,7 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: int = 16
     battery_kwh: float | None = None
     battery_reserve_percent: float = 10.0
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check what a type cannot say."""

@@ -89,17 +89,13 @@ def _edge(key: str, kind: str, start: tuple[int, int], watts: float | None) -> E
     return Edge(key, kind, path, width(watts), direction(watts), speed(watts))
 
 
-def picture(house: House, titles: dict[str, str]) -> Picture:
-    """The picture of ``house``; a node only for what exists.
-
-    Args:
-        house: now.
-        titles: what to call each PV input, by ``device/name``; absent ones are numbered.
-    """
+def picture(house: House) -> Picture:
+    """The picture of ``house``; a node only for what exists."""
     nodes: list[Node] = []
     edges: list[Edge] = []
     spoken: list[str] = []
     count = len(house.strings)
+    owners = [source.device for source in house.strings]
     shown = house.strings[:4]
     if house.has_pv:
         step = {1: 0, 2: 130, 3: 112, 4: 88}[len(shown)]
@@ -107,9 +103,11 @@ def picture(house: House, titles: dict[str, str]) -> Picture:
         for index, source in enumerate(shown):
             key = f"pv{index + 1}"
             x = first + index * step
-            text = titles.get(f"{source.device}/{source.name}") or (
-                "Sun" if count == 1 else f"String {index + 1}"
-            )
+            text = "Sun" if count == 1 else f"String {index + 1}"
+            if len(set(owners)) > 1:
+                text = words.title(source.device)
+                if owners.count(source.device) > 1:
+                    text += f" {owners[:index].count(source.device) + 1}"
             nodes.append(
                 Node(
                     key,

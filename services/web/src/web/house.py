@@ -23,7 +23,7 @@ RESIDUAL_SHARE = 0.05
 RESIDUAL_MIN_W = 60.0
 """Meters disagree from this share of the throughput on, and never for less than this."""
 APART_S = 20.0
-"""Samples of several devices further apart in time are not balanced against each other."""
+"""Samples further apart, and than two periods, are not balanced against each other."""
 OFF_GRID_MODES = frozenset({"battery", "standby", "power_saving", "fault", "shutdown"})
 """Modes in which an inverter takes nothing from the grid."""
 
@@ -45,6 +45,7 @@ class Device:
         reason: for that state.
         period_s: between two samples.
         configured: whether the configuration names it.
+        behind: the device that it is read through, such as a microinverter's gateway.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Device:
     reason: str = ""
     period_s: float = 5.0
     configured: bool = True
+    behind: str = ""
 
     def freshness(self, now_ms: int) -> Freshness:
         """Green below 2 sample periods, amber below 5, red from then on or when offline."""
@@ -100,15 +102,18 @@ class Roles:
     mode: tuple[tuple[str, str], ...] = ()
 
 
-def roles(names: Mapping[str, Collection[str]]) -> Roles:
+def roles(names: Mapping[str, Collection[str]], left_out: Collection[str] = ()) -> Roles:
     """Pick the quantities that describe the house; nothing is counted twice.
 
     A gateway that knows both sun and house stands for its microinverters; a battery's own
-    management is believed before an inverter; a meter before a balance.
+    management is believed before an inverter; a meter before a balance. What several devices
+    measure of one kind is added up.
 
     Args:
         names: the quantities of each device.
+        left_out: devices that measure what others already count.
     """
+    names = {device: has for device, has in names.items() if device not in left_out}
 
     def first(name: str, *, prefer: str | None = None) -> tuple[str, str] | None:
         having = [device for device, has in names.items() if name in has]
@@ -124,7 +129,11 @@ def roles(names: Mapping[str, Collection[str]]) -> Roles:
         if any(name in has for name in PV_INPUTS)
         and (not gateways or device in gateways or device in inverters)
     ]
-    metered = [(d, "load_power_w") for d, has in names.items() if "load_power_w" in has]
+    loads = [
+        (device, "load_power_w" if "load_power_w" in has else "ac_output_power_w")
+        for device, has in names.items()
+        if "load_power_w" in has or device in inverters
+    ]
     packs = [d for d, has in names.items() if "battery_power_w" in has and "cell_voltage_v" in has]
     others = [d for d, has in names.items() if "battery_power_w" in has]
     currents = [
@@ -136,7 +145,7 @@ def roles(names: Mapping[str, Collection[str]]) -> Roles:
     battery = tuple((device, "battery_power_w") for device in packs or others)
     return Roles(
         pv=tuple((d, name) for d in pv_devices for name in PV_INPUTS if name in names[d]),
-        load=tuple(metered or [(device, "ac_output_power_w") for device in inverters]),
+        load=tuple(loads),
         battery=battery,
         battery_parts=() if battery else tuple(currents),
         soc=first("battery_soc_percent", prefer="cell_voltage_v"),
@@ -235,10 +244,10 @@ def balance(
     return own_use_w, None
 
 
-def combine(devices: Iterable[Device], now_ms: int) -> House:
+def combine(devices: Iterable[Device], now_ms: int, left_out: Collection[str] = ()) -> House:
     """The house now. What a lost device said last is not used: an old value is no value."""
     known = {device.name: device for device in devices if device.values}
-    chosen = roles({name: device.values.keys() for name, device in known.items()})
+    chosen = roles({name: device.values.keys() for name, device in known.items()}, left_out)
     live = {n for n, device in known.items() if device.freshness(now_ms) != "lost"}
 
     def read(pair: tuple[str, str] | None) -> float | None:
@@ -298,7 +307,8 @@ def combine(devices: Iterable[Device], now_ms: int) -> House:
     ]
     used = {device for device, _ in (*chosen.pv, *chosen.load, *chosen.battery, *chosen.grid)}
     times = [ms for name in used if (ms := known[name].ms) is not None]
-    together = bool(times) and max(times) - min(times) <= APART_S * 1000
+    longest_s = max((2 * known[name].period_s for name in used), default=0.0)
+    together = bool(times) and max(times) - min(times) <= 1000 * max(APART_S, longest_s)
     if load_w is not None and sides and together and all(side is not None for side in sides):
         given = sum(side for side in sides if side is not None and side > 0)
         taken = load_w - sum(side for side in sides if side is not None and side < 0)

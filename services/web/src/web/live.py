@@ -7,6 +7,7 @@ that cannot keep up is dropped and comes back by itself.
 import contextlib
 import logging
 import queue
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -206,11 +207,14 @@ class Live:
         """Every device that is configured or was heard of, in the configuration's order."""
         now_ms = clock.epoch_ms(self.now())
         heard = sorted(
-            name
-            for name, memory in state.devices.items()
-            if name not in self.configured
-            and memory.sample is not None
-            and (now_ms - memory.sample.ms) / 1000 < FORGET_S
+            (
+                name
+                for name, memory in state.devices.items()
+                if name not in self.configured
+                and memory.sample is not None
+                and (now_ms - memory.sample.ms) / 1000 < FORGET_S
+            ),
+            key=_naturally,
         )
         return [self._device(name, state.devices.get(name)) for name in (*self.configured, *heard)]
 
@@ -229,7 +233,15 @@ class Live:
             reason=status.reason if status else "",
             period_s=self._period(table, memory),
             configured=name in self.configured,
+            behind=self._behind(name),
         )
+
+    def _behind(self, name: str) -> str:
+        """The configured device that ``name`` is read through: ``roof`` of ``roof-7``."""
+        if name in self.configured:
+            return ""
+        owners = [owner for owner in self.configured if name.startswith(f"{owner}-")]
+        return max(owners, key=len, default="")
 
     def _period(self, table: Mapping[str, Any], memory: Memory) -> float:
         """Between two samples: what the device really does, else what it is meant to do."""
@@ -242,6 +254,11 @@ class Live:
         # The median: one lost poll changes nothing, a new pace counts soon. Slower than meant is a
         # property of the line, not a fault; faster is not to be relied on.
         return max(sorted(memory.pauses)[len(memory.pauses) // 2], meant or 0.0)
+
+
+def _naturally(name: str) -> list[tuple[int, str]]:
+    """``roof-2`` before ``roof-10``."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 class Stream:

@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, tzinfo
@@ -138,11 +138,13 @@ class History:
     Args:
         url: SQLAlchemy URL of the recorder's database.
         zone: the site's, which decides where a day begins.
+        left_out: devices that measure what others already count.
     """
 
-    def __init__(self, url: str, zone: tzinfo) -> None:
+    def __init__(self, url: str, zone: tzinfo, left_out: Collection[str] = ()) -> None:
         """Nothing connects before the first question."""
         self.zone = zone
+        self._left_out = left_out
         self._url = url
         self._engine: Engine | None = None
         self._lock = threading.Lock()
@@ -251,7 +253,7 @@ class History:
         names: dict[str, set[str]] = {}
         for device, name in self.series():
             names.setdefault(device, set()).add(name.partition("/")[0])
-        return roles(names)
+        return roles(names, self._left_out)
 
     def _house_ids(self) -> list[int]:
         known, chosen = self.series(), self.roles()

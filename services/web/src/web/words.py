@@ -73,6 +73,7 @@ LABELS = {
 ACRONYMS = {
     "ac": "AC",
     "bms": "BMS",
+    "cpu": "CPU",
     "dc": "DC",
     "cv": "constant-voltage",
     "eeprom": "EEPROM",
@@ -282,7 +283,7 @@ def _scalar(name: str, value: Value, digits: int | None = None) -> str:
     if isinstance(value, int | float):
         if digits is None:
             suffix = next((suffix for suffix in DIGITS if name.endswith(suffix)), "")
-            digits = DIGITS.get(suffix, 0 if isinstance(value, int) else 2)
+            digits = DIGITS.get(suffix, 0 if float(value).is_integer() else 2)
         return number(value, digits)
     if isinstance(value, str):
         return CHOICES.get(name, {}).get(value, code(value) if value.islower() else value)

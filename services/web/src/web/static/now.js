@@ -111,7 +111,9 @@ function freshness(name) {
   const period = Number(slots[`device.${name}.period`] || 5000);
   const state = slots[`device.${name}.state`] || "lost";
   const old = now() - ms;
-  if (!ms || state === "lost") return { ms, state: "lost", left: 0, old };
+  if (!ms || state === "lost" || state === "asleep") {
+    return { ms, state: state === "asleep" ? state : "lost", left: 0, old };
+  }
   const worked = old < 2 * period ? "fresh" : old < 5 * period ? "late" : "lost";
   return { ms, state: worked, left: Math.max(0, 1 - old / (5 * period)), old };
 }
@@ -122,7 +124,7 @@ function ages() {
     const name = element.dataset.age;
     const fresh = freshness(name);
     const text =
-      fresh.state === "lost"
+      fresh.state === "lost" || fresh.state === "asleep"
         ? slots[`device.${name}.seen`] || `last seen ${clock(fresh.ms).slice(0, 5)}`
         : `${age(fresh.old / 1000)} ago`;
     if (element.textContent !== text) element.textContent = text;

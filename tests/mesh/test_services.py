@@ -57,8 +57,8 @@ def test_no_configuration_at_all_is_one_line_and_status_2(service, tmp_path, lau
 def test_a_service_stops_in_under_two_seconds_and_carries_nothing_heavy(
     service, house, launch, online, eventually, tmp_path
 ):
-    # The first start makes the tables, which is never cut short; that is not what is measured.
-    assert launch("recorder", "migrate", "--config", house).popen.wait(60) == 0
+    if service == "recorder":  # its first start makes the tables, which is never cut short
+        assert launch(service, "migrate", "--config", house).popen.wait(60) == 0
     modules = tmp_path / "modules"
     package = service.replace("-", "_")
     process = launch("modules_of", modules, package, "run", "--config", house)

@@ -10,7 +10,7 @@ PIP      := -m pip --disable-pip-version-check --quiet install
 LOCK     := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
             --no-header --no-annotate $(addprefix --no-emit-package ,$(notdir $(MEMBERS)))
 
-.PHONY: help install demo test check bench capture peers lock
+.PHONY: help install demo test check bench soak capture peers lock
 
 help:
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1	/' | expand -t 10
@@ -49,6 +49,9 @@ check: ## format, lint, types, tests
 
 bench: install peers ## the numbers, as JSON, each beside its floor
 	@$(BIN)/python -m bench $(BENCH)
+
+soak: install ## half an hour at 20 times the speed, with every fault: nothing may leak, restart or be invented
+	@$(BIN)/python tests/soak $(SOAK)
 
 capture: install ## record a device's answers for the tests: FAMILY=axpert PORT=/dev/serial/by-id/... OUTPUT=file
 	@[ -n "$(PORT)" ] && [ -n "$(OUTPUT)" ] || { echo "make capture FAMILY=$(FAMILY) PORT=... OUTPUT=..."; exit 2; }

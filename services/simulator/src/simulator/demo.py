@@ -105,7 +105,9 @@ EMULATORS = (
         "poll_interval_s = 2.0\n",
         *("--dialect", "PI30MAX"),
     ),
-    _on_a_line("battery", "bms", 'protocol = "a5"\nbalance_order = "byte"\n'),
+    _on_a_line(
+        "battery", "bms", 'protocol = "a5"\nserial = "SUNMESH-01"\nbalance_order = "byte"\n'
+    ),
     _on_a_line("meter", "meter", 'model = "SDM230"\n', *("--meter", "SDM230@1:grid")),
     _on_a_line("shed", "pl80", "", *("--model", "PL20", "--system-v", "24")),
     Emulator(

@@ -54,6 +54,16 @@ TABLE = [
         },
         "Sun covers everything. Battery 50 %, charging. No data from the meter since 12:02.",
     ),
+    (
+        {
+            "devices": 2,
+            "lost": [Lost("battery", since=at("2026-11-21T12:02"))],
+            "pv_w": 0,
+            "load_w": 720,
+            "grid_w": 35,
+        },
+        "The house draws 720 W. No data from the battery since 12:02.",
+    ),
     # -- sun
     (
         {

@@ -12,6 +12,8 @@ SMALL_W = 30.0
 FAR = timedelta(hours=36)
 """Further ahead a clock time says nothing."""
 DARK_W = 20.0
+UNSEEN_SHARE = 0.1
+"""While the battery is unknown, a larger part of the load without a source is named nobody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,9 @@ def _power(state: Situation) -> str:
     from_sun = min(pv or 0.0, load)
     from_battery = min(discharge, load - from_sun)
     from_grid = min(imported, load - from_sun - from_battery)
+    unseen = load - from_sun - from_battery - from_grid
+    if battery is None and load >= DARK_W and unseen > UNSEEN_SHARE * load:
+        return f"The house draws {words.power(load)}."  # somebody feeds it who says nothing now
     if load < DARK_W:
         if charge > SMALL_W and (pv or 0.0) > SMALL_W:
             return "The house draws next to nothing; the sun charges the battery."

@@ -303,6 +303,10 @@ def test_a_counter_that_went_back_is_said(house, caplog):
         h.bus.meters[1].world = World(WORLD | {"grid_import_energy_kwh": 0.5})
         assert source.poll().values["grid_import_energy_kwh"] == 0.5
         assert source.counters["counter_resets"] == 3, "two reactive ones with it"
+        alarm = source.poll().alarms["counter_reset"]
+        assert alarm.text.startswith("grid_import_energy_kwh went from 812.125 back to 0.5")
+        source._shape._reset_until = 0.0
+        assert source.poll().alarms == {}, "an hour later"
         assert "grid_import_energy_kwh went from 812.125 back to 0.5" in caplog.text
         source.close()
 

@@ -1,13 +1,14 @@
 """What happens each turn: who is there, the round fast, totals and settings slow."""
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from sunmesh import clock
 from sunmesh.errors import FrameError, IdentityError, RefusedError
 from sunmesh.messages import Info, Value
-from sunmesh.poll import Reading
+from sunmesh.poll import Condition, Reading
 from sunmesh.vocabulary import VOCABULARY, Kind
 
 from . import codec, tables
@@ -17,6 +18,9 @@ from .tables import Block
 from .transport import Link, NoAnswer
 
 log = logging.getLogger(__name__)
+
+RESET, RESET_S = "counter_reset", 3600.0
+"""Alarm of a meter that began to count anew, and how long it stands [s]."""
 
 REFUSALS = 3
 """What a meter did not answer so often is not asked again until the next start."""
@@ -208,6 +212,8 @@ class Shape:
         names = self._model.mbmd.values() if blocks is None else self._model.names(blocks)
         self._names = codec.names_as_role(list(names), config.role)
         self._last: dict[str, float] = {}
+        self._reset: Condition | None = None
+        self._reset_until = 0.0
 
     def reading(self, values: Mapping[str, float]) -> Reading:
         """A reading with the full key set of this device; None for what was not read."""
@@ -216,7 +222,10 @@ class Shape:
         suspects = codec.suspects(self._model, values, config.role, invert=config.invert)
         complete: dict[str, Value] = {name: told.get(name) for name in self._names}
         self._watch_counters(complete)
-        return Reading(complete, {name: "suspect" for name in self._names if name in suspects})
+        quality = {name: "suspect" for name in self._names if name in suspects}
+        if self._reset is None or time.monotonic() >= self._reset_until:
+            return Reading(complete, quality)
+        return Reading(complete, quality, alarms={RESET: self._reset})
 
     def _watch_counters(self, values: Mapping[str, Value]) -> None:
         """Say it when a lifetime counter went back: the meter was replaced or reset."""
@@ -227,7 +236,20 @@ class Shape:
             if value < before and not name.startswith("grid_total_"):
                 self._counters["counter_resets"] += 1
                 log.warning("%s went from %g back to %g: replaced or reset", name, before, value)
+                self._tell(name, before, value)
             self._last[name] = value
+
+    def _tell(self, name: str, before: float, value: float) -> None:
+        """Raise the alarm; the first counter that went back tells of all."""
+        now = time.monotonic()
+        if now < self._reset_until:
+            return
+        self._reset_until = now + RESET_S
+        text = (
+            f"{name} went from {before:g} back to {value:g}: the meter was replaced or reset. "
+            "What it counted in between is missing from this day."
+        )
+        self._reset = Condition("warning", "A meter began to count anew", text, value)
 
 
 def _refusal(err: FrameError) -> FrameError | RefusedError:

@@ -304,7 +304,7 @@ EVIDENCE: Mapping[str, tuple[tuple[str, Seen], ...]] = {
     "summer_time_begins": (
         ("an alarm tells of the clock", _alarm("device_clock", "shed", below=-3000.0)),
     ),
-    "counter_reset": (("the collector counts a reset", _counts("counter_resets")),),
+    "counter_reset": (("an alarm tells of it", _alarm("counter_reset")),),
     "silent": (("the device is offline", _status("offline")),),
     "asleep": (("the device sleeps", _status("sleeping")),),
     "swapped": (("another device is said to answer", _status("identity_mismatch")),),

@@ -118,6 +118,26 @@ def test_a_long_pause_is_stepped_through(mesh):
     simulator.turn(0.0)
 
 
+def test_the_command_begins_where_it_is_told_and_logs(site_file, heard, eventually, tmp_path):
+    site = site_file('[simulator]\nstate_file = "house.json"\n')
+    log = tmp_path / "world.jsonl"
+    command = [sys.executable, "-m", "simulator", "run", "--config", str(site), "--speed", "30"]
+    command += ["--start", "2026-03-29T00:59:50Z", "--log-world", str(log)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            eventually(lambda: len(heard) >= 3, 20, "three worlds")
+        finally:
+            process.terminate()
+            said = process.stderr.read()
+    assert process.returncode == 0, said
+    first, last = heard[0][1], heard[-1][1]
+    assert first["ts"].startswith("2026-03-29T0")
+    assert last["shed.pl80_clock_offset_s"] == -3600.0  # summer time has begun without the shed
+    logged = [json.loads(line)["ts"] for line in log.read_text().splitlines()]
+    assert first["ts"] in logged
+    assert not (tmp_path / "house.json").exists()  # that house is not the one of today
+
+
 def test_a_live_house_needs_nothing_heavy():
     code = (
         "import sys, simulator.__main__, simulator.service\n"

@@ -22,6 +22,7 @@ FAMILIES = {
     "shed": "pl80",
     "roof": "pvs6",
     "attic": "temperature",
+    "battery-room": "temperature",
 }
 
 
@@ -112,6 +113,16 @@ def test_a_value_of_another_time_is_invented_too(log):
     assert check.compare(log, FAMILIES, told).violations
     told = [("inverter", "pv_energy_total_kwh", log.ms[10], early)]
     assert not check.compare(log, FAMILIES, told).violations
+
+
+def test_a_sum_of_two_answers_lies_between_two_worlds(log):
+    totals = [
+        log.said("axpert", "inverter", place)["inverter"]["pv_total_power_w"]
+        for place in log.between(log.ms[60] - check.BACK_MS, log.ms[60] + check.FORE_MS)
+    ]
+    for value, count in ((min(totals) + 0.5, 0), (max(totals) + 1.0, 1)):
+        told = [("inverter", "pv_total_power_w", log.ms[60], value)]
+        assert len(check.compare(log, FAMILIES, told).violations) == count
 
 
 def test_a_device_that_was_away_has_said_nothing():

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from recorder.codec import read
-from recorder.migrations import migrate
 from recorder.store import Store
+from sunmesh.database.migrations import migrate
 from sunmesh.messages import Info, Sample, Settings, Status, decode
 from sunmesh.vocabulary import POSITIVE, VOCABULARY, Kind
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pymysql
 import pytest
-from recorder.migrations import migrate
 from recorder.store import Store
 from sqlalchemy import make_url
 from sunmesh import clock
+from sunmesh.database.migrations import migrate
 from sunmesh.testing import wait_for
 
 T0 = 1_790_000_000_000

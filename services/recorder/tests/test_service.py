@@ -10,9 +10,9 @@ from recorder import service
 from recorder.codec import Item
 from recorder.config import RecorderConfig
 from recorder.service import Recorder
-from recorder.sql import DatabaseError
 from recorder.store import RefusedRowError, Written
 from sunmesh import clock
+from sunmesh.database.sql import DatabaseError
 from sunmesh.mqtt import Message
 from sunmesh.testing import wait_for
 from sunmesh.topics import Topics

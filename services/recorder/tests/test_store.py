@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recorder import store as store_module
 from recorder.codec import AlarmHeard, DocumentHeard, Item, StatusHeard, Telemetry
-from recorder.sql import DatabaseError
 from recorder.store import Store, as_text, guess
+from sunmesh.database.sql import DatabaseError
 from sunmesh.messages import Alarm, Status
 from sunmesh.vocabulary import Kind
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from recorder.config import RecorderConfig
 from sunmesh import config
+from sunmesh.database import tables
 from sunmesh.errors import ConfigError
 from sunmesh.testing import find_free_port
 from sunmesh.topics import Topics
@@ -49,7 +50,7 @@ def test_ingest_twice_and_status(
 
     done = run("status", "--config", path)
     assert done.returncode == 0
-    assert "schema 0001" in done.stdout
+    assert "schema 0002" in done.stdout
     assert f"last sample {iso(T0 + 49_000)}" in done.stdout
     found = json.loads(run("status", "--json", "--config", path).stdout)
     assert found["devices"][0]["device"] == "inverter"
@@ -73,7 +74,7 @@ def test_ingest_says_what_it_refuses_and_stores_the_rest(
 def test_migrate_up_and_down(sqlite_url: str, site_file: SiteFile) -> None:
     path = site_file(f'[database]\nurl = "{sqlite_url}"\n')
     assert run("migrate", "--config", path).returncode == 0
-    assert rows(sqlite_url, "SELECT version_num FROM alembic_version") == [("0001",)]
+    assert rows(sqlite_url, "SELECT version_num FROM alembic_version") == [(tables.SCHEMA,)]
     assert run("migrate", "--to", "base", "--config", path).returncode == 0
     done = run("status", "--config", path)
     assert "schema none yet" in done.stdout

@@ -72,9 +72,8 @@ def _run(site: Site) -> int:
 def _migrate(site: Site, target: str) -> int:
     from alembic.util import CommandError
     from sqlalchemy.exc import SQLAlchemyError
-
-    from .migrations import migrate
-    from .sql import DatabaseError, reason
+    from sunmesh.database.migrations import migrate
+    from sunmesh.database.sql import DatabaseError, reason
 
     logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
     try:
@@ -86,9 +85,10 @@ def _migrate(site: Site, target: str) -> int:
 
 
 def _ingest(site: Site, name: str) -> int:
+    from sunmesh.database.sql import DatabaseError
+
     from .ingest import Progress, ingest
     from .service import migrate_apart
-    from .sql import DatabaseError
     from .store import Store
 
     shown = time.monotonic()
@@ -124,8 +124,8 @@ def _open(name: str) -> AbstractContextManager[IO[bytes]]:
 
 def _status(site: Site, as_json: bool) -> int:
     from sqlalchemy.exc import SQLAlchemyError
+    from sunmesh.database.sql import reason
 
-    from .sql import reason
     from .status import for_people, status
 
     try:

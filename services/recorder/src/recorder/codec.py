@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from sunmesh import clock
+from sunmesh.database.tables import CODE_LENGTH, MAX_TS
 from sunmesh.errors import MessageError
 from sunmesh.messages import Alarm, Info, Sample, Settings, Status, Value, decode
 from sunmesh.topics import NAME, Address, parse
-
-from .tables import CODE_LENGTH, MAX_TS
 
 KINDS = ("telemetry", "info", "settings", "status", "alarm")
 """The kinds of topics that the recorder subscribes to."""

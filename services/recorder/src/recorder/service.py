@@ -17,14 +17,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sunmesh import clock
+from sunmesh.database import tables
+from sunmesh.database.sql import DatabaseError
 from sunmesh.errors import MessageError
 from sunmesh.messages import MAX_BYTES
 from sunmesh.mqtt import Mesh, Message
 
-from . import codec, tables
+from . import codec
 from .codec import Item, Telemetry
 from .config import RecorderConfig
-from .sql import DatabaseError
 from .store import RefusedRowError, Store, Written
 
 log = logging.getLogger(__name__)

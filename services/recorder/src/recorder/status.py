@@ -4,9 +4,8 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, text
 from sunmesh import clock
-
-from . import tables
-from .sql import engine, revision
+from sunmesh.database import tables
+from sunmesh.database.sql import engine, revision
 
 
 def status(url: str) -> dict[str, Any]:

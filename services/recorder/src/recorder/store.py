@@ -19,13 +19,22 @@ from typing import Any, TypeGuard
 from sqlalchemy import Connection, func, select, tuple_, update
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sunmesh import clock, vocabulary
+from sunmesh.database import tables
+from sunmesh.database.sql import (
+    DatabaseError,
+    engine,
+    insert,
+    literal,
+    mark_dirty,
+    reason,
+    revision,
+    upsert,
+)
 from sunmesh.errors import SunmeshError
 from sunmesh.messages import Value
 from sunmesh.vocabulary import Kind
 
-from . import tables
 from .codec import AlarmHeard, DocumentHeard, Item, StatusHeard, Telemetry
-from .sql import DatabaseError, engine, insert, literal, reason, revision, upsert
 
 log = logging.getLogger(__name__)
 
@@ -281,6 +290,7 @@ class Store:
                             alarm.title[: tables.TITLE_LENGTH],
                             alarm.text[:MAX_ALARM_TEXT],
                             item.ms,
+                            float(alarm.value) if is_number(alarm.value) else None,
                         )
                     )
         return rows
@@ -412,6 +422,7 @@ class Store:
             if rows.samples:
                 rows.samples.sort()
                 samples = self._add_samples(connection, rows.samples)
+                mark_dirty(connection, [ms for _number, ms, _value in rows.samples])
             if rows.states:
                 states = self._changes(connection, rows.states, tails)
             if rows.latest:

@@ -10,10 +10,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from recorder import tables
-from recorder.migrations import configuration, migrate
-from recorder.sql import engine
 from sqlalchemy import inspect
+from sunmesh.database import tables
+from sunmesh.database.migrations import configuration, migrate
+from sunmesh.database.sql import engine
 
 from .conftest import rows
 

@@ -1,8 +1,8 @@
-"""Run by alembic: the connection comes from :func:`recorder.migrations.migrate`."""
+"""Run by alembic: the connection comes from :func:`sunmesh.database.migrations.migrate`."""
 
 from alembic import context
 
-from recorder.tables import metadata
+from sunmesh.database.tables import metadata
 
 connection = context.config.attributes["connection"]
 context.configure(

@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, make_url, text
-from sunmesh.errors import SunmeshError
+
+from ..errors import SunmeshError
+from .tables import CONSUMERS, DIRTY_MS
 
 
 class DatabaseError(SunmeshError):
@@ -82,6 +84,28 @@ def upsert(table: Table, mark: str, sqlite: bool, guard: str = "") -> str:
     moved = ", ".join(f"{name} = IF({newer}, VALUES({name}), {name})" for name in names)
     last = f"{guard} = GREATEST({guard}, VALUES({guard}))"
     return f"{insert} ON DUPLICATE KEY UPDATE {moved}, {last}"
+
+
+def mark_dirty(connection: Connection, times: Iterable[int]) -> None:
+    """Note that samples were stored, changed or deleted at ``times``, for every consumer.
+
+    Belongs into the transaction that does so.
+
+    Args:
+        connection: in that transaction.
+        times: of the samples [ms]; each stretch is marked once.
+    """
+    stretches = sorted({ms - ms % DIRTY_MS for ms in times})
+    if not stretches:
+        return
+    sqlite = connection.dialect.name == "sqlite"
+    mark = "?" if sqlite else "%s"
+    more = "ON CONFLICT (consumer, ts) DO UPDATE SET" if sqlite else "ON DUPLICATE KEY UPDATE"
+    connection.exec_driver_sql(
+        f"INSERT INTO dirty (consumer, ts, version) VALUES ({mark}, {mark}, 1)"  # noqa: S608
+        f" {more} version = dirty.version + 1",
+        [(consumer, stretch) for consumer in CONSUMERS for stretch in stretches],
+    )
 
 
 def literal(rows: Iterable[tuple[int, int, float]]) -> str:

@@ -192,10 +192,10 @@ def test_run_polls_two_packs_on_one_bus(bank, site_file, mesh, topics, eventuall
 def test_a_collector_imports_no_more_than_it_needs(bank, site_file):
     site = site_file(f'[devices.battery]\nfamily = "bms"\nport = "{bank()}"\n')
     program = (
-        "import sys, threading, collector_bms.__main__ as m\n"
+        "import pathlib, sys, threading, collector_bms.__main__ as m\n"
         "from sunmesh import config\n"
         "from sunmesh.mqtt import Mesh\n"
-        f"site = config.load(m.Path({str(site)!r}))\n"
+        f"site = config.load(pathlib.Path({str(site)!r}))\n"
         "p, = m.pollers(site, Mesh(site.broker, site.topics, 'x'))\n"
         "p._source.open(); p._source.poll()\n"
         "print(sorted(n for n in sys.modules if n.startswith(('collector_bms', 'sunmesh'))))\n"

@@ -71,7 +71,7 @@ def test_each_device_is_published_with_its_own_time(gateway, watch, eventually, 
     assert len(watched.heard["status"]) == 21
     assert {watched.state(device) for device in watched.heard["status"]} == {"online"}
     assert watched.heard["info"]["roof-east"][0].serial == "E00121850001045"
-    assert watched.heard["info"]["roof-east"][0].port == "solar"
+    assert watched.heard["info"]["roof-east"][0].through == "solar"
     assert len(watched.heard["info"]["roof-east"]) == 1, "said once"
     sample = watched.samples(PANEL)[0]
     assert sample.ts.endswith(":00.000Z") or sample.ts.endswith(".000Z"), "the device's seconds"

@@ -346,6 +346,17 @@ def test_meters_disagree_only_when_it_lasts(board, sample, say, clock) -> None:
     assert found == [False, False, True, True]
 
 
+def test_a_device_says_through_whom_it_is_read(board, say, clock) -> None:
+    made = board(rest='[devices.roof]\nfamily = "pvs6"\n')
+    ts = iso(clock.moment)
+    whole = {"pv_power_w": 900, "load_power_w": 300, "grid_power_w": -600}
+    say(made, TOPICS.telemetry("roof"), Sample(ts=ts, values=whole))
+    say(made, TOPICS.info("south"), Info(ts=ts, family="pvs6", through="roof"))
+    say(made, TOPICS.telemetry("south"), Sample(ts=ts, values={"pv_power_w": 300}))
+    (roof,) = made.view().devices
+    assert [member.name for member in roof.members] == ["south"]
+
+
 def test_devices_behind_a_device_stand_with_it(board, say, clock, monkeypatch) -> None:
     made = board(rest='[devices.roof]\nfamily = "pvs6"\n')
     monkeypatch.setattr(type(made.live), "connected", True)

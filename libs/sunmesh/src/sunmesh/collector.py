@@ -8,7 +8,7 @@ import argparse
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from .mqtt import Mesh
 from .poll import Poller
 
 Parser = argparse.ArgumentParser
+Records = Sequence[Mapping[str, object]]
+"""Answers as they came, each with what was asked: a capture file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,8 @@ class Family:
             usually ``{"values": {...}}``; raises :class:`FrameError`.
         decode_arguments: options of ``decode`` for one answer.
         decode_request: those options → the JSON object for ``decode``.
-        probe_arguments, probe: ``probe`` prints what it finds and returns the exit status.
-        record_arguments, record: ``record`` writes a capture file.
+        probe_arguments, probe: how a device is reached, and what is found there, as JSON.
+        record_arguments, record: the same, and the records of a capture file.
         emulate_arguments, emulate: ``emulate`` is the device until the event is set.
     """
 
@@ -49,9 +51,9 @@ class Family:
     decode_arguments: Callable[[Parser], None]
     decode_request: Callable[[argparse.Namespace], dict[str, Any]]
     probe_arguments: Callable[[Parser], None]
-    probe: Callable[[argparse.Namespace], int]
+    probe: Callable[[argparse.Namespace], object]
     record_arguments: Callable[[Parser], None]
-    record: Callable[[argparse.Namespace], int]
+    record: Callable[[argparse.Namespace], Records]
     emulate_arguments: Callable[[Parser], None]
     emulate: Callable[[argparse.Namespace, threading.Event], int]
 
@@ -82,6 +84,7 @@ def main(family: Family, arguments: list[str] | None = None) -> int:
     family.decode_arguments(decode)
     record = verbs.add_parser("record", help="write raw answers into a capture file")
     family.record_arguments(record)
+    record.add_argument("--output", type=Path, required=True, metavar="FILE")
     emulate = verbs.add_parser("emulate", help="be such a device, for tests and the demo")
     if "emulate" in words:  # only then is the emulation loaded: 0.3 MiB in every collector
         family.emulate_arguments(emulate)
@@ -94,9 +97,9 @@ def main(family: Family, arguments: list[str] | None = None) -> int:
         case "decode":
             return _decode(family, options)
         case "probe":
-            return _report(lambda: family.probe(options))
+            return _report(lambda: _probe(family, options))
         case "record":
-            return _report(lambda: family.record(options))
+            return _report(lambda: _record(family, options))
         case _:
             return _report(lambda: family.emulate(options, service.stop_event()))
 
@@ -110,6 +113,11 @@ def add_config_argument(parser: Parser) -> None:
         metavar="FILE",
         help="the site's configuration (default: SUNMESH_CONFIG, else site.toml)",
     )
+
+
+def add_label_argument(parser: Parser) -> None:
+    """``--model`` of ``record``: what a capture says of a device that does not say it itself."""
+    parser.add_argument("--model", default="", help="as its label says, for the file")
 
 
 def _run(family: Family, options: argparse.Namespace) -> int:
@@ -143,6 +151,19 @@ def _run(family: Family, options: argparse.Namespace) -> int:
         return values
 
     return service.run(family.name, family.version, mesh, work, counters)
+
+
+def _probe(family: Family, options: argparse.Namespace) -> int:
+    print(json.dumps(family.probe(options), indent=2, ensure_ascii=False))
+    return 0
+
+
+def _record(family: Family, options: argparse.Namespace) -> int:
+    records = family.record(options)
+    lines = ",\n ".join(json.dumps(record, ensure_ascii=False) for record in records)
+    options.output.write_text(f"[\n {lines}\n]\n", encoding="utf-8")
+    print(f"{options.output}: {len(records)} answers; look through it before you share it")
+    return 0
 
 
 def _decode(family: Family, options: argparse.Namespace) -> int:

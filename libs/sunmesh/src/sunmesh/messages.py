@@ -56,7 +56,10 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Info(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who a device is: ``<device>/info``. ``nameplate`` holds ratings by vocabulary name."""
+    """Who a device is: ``<device>/info``. ``nameplate`` holds ratings by vocabulary name.
+
+    ``through`` names the device that it is read through, such as a microinverter's gateway.
+    """
 
     ts: str
     family: str
@@ -66,6 +69,7 @@ class Info(msgspec.Struct, frozen=True, omit_defaults=True):
     firmware: str | None = None
     protocol: str | None = None
     port: str | None = None
+    through: str | None = None
     poll_interval_s: float | None = None
     nameplate: dict[str, Value] = {}
     settable: list[str] = []

@@ -1,11 +1,9 @@
 """``collector-bms``: wires the parts together for each of the five verbs."""
 
 import argparse
-import json
 import os
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from sunmesh import collector, service
@@ -145,34 +143,28 @@ def device_of(options: argparse.Namespace) -> BmsDevice:
         raise ConfigError(f"--{err}") from err
 
 
-def probe(options: argparse.Namespace) -> int:
-    """Print who is on the port, and what each question is answered."""
+def probe(options: argparse.Namespace) -> object:
+    """Who is on the port, and what each question is answered."""
     from .survey import survey
 
     config = device_of(options)
     bus = Bus(SerialPort(config.port, config.baud, holder=f"{NAME} probe"))
-    print(json.dumps(survey(config, bus), indent=2, ensure_ascii=False))
-    return 0
+    return survey(config, bus)
 
 
 def record_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the answers are written."""
+    """Which device, and what its label says."""
     port_arguments(parser)
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--model", default="", help="as its label says, for the file")
+    collector.add_label_argument(parser)
 
 
-def record(options: argparse.Namespace) -> int:
-    """Write every answer of the pack into a capture file, its names blanked."""
+def record(options: argparse.Namespace) -> collector.Records:
+    """Every answer of the pack, its names blanked."""
     from .survey import record as answers
 
     config = device_of(options)
     bus = Bus(SerialPort(config.port, config.baud, holder=f"{NAME} record"))
-    records = answers(config, bus, options.model)
-    lines = ",\n ".join(json.dumps(record, ensure_ascii=False) for record in records)
-    options.output.write_text(f"[\n {lines}\n]\n", encoding="utf-8")
-    print(f"{options.output}: {len(records)} answers; look through it before you share it")
-    return 0
+    return answers(config, bus, options.model)
 
 
 def emulate_arguments(parser: argparse.ArgumentParser) -> None:

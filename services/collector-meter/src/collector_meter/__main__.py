@@ -1,11 +1,9 @@
 """``collector-meter``: wires the parts together for each of the five verbs."""
 
 import argparse
-import json
 import os
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sunmesh import collector, service
@@ -224,33 +222,26 @@ def probe_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def probe(options: argparse.Namespace) -> int:
-    """Print which meters answer on the port."""
+def probe(options: argparse.Namespace) -> object:
+    """Which meters answer on the port."""
     from .survey import scan
 
     addresses = options.address or range(1, 248 if options.scan else 6)
-    found = scan(_device_of(options), addresses, lines=options.scan)
-    print(json.dumps(found, indent=2))
-    return 0
+    return scan(_device_of(options), addresses, lines=options.scan)
 
 
 def record_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which meter, and where its answers are written."""
+    """Which meter."""
     port_arguments(parser)
     parser.add_argument("--address", type=int, default=1)
     parser.add_argument("--model", choices=list(tables.MODELS), default="SDM230")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE")
 
 
-def record(options: argparse.Namespace) -> int:
-    """Write every answer of the meter into a capture file, serial number blanked."""
+def record(options: argparse.Namespace) -> collector.Records:
+    """Every answer of the meter, serial number blanked."""
     from .survey import record as answers
 
-    records = answers(_device_of(options, options.model, options.address))
-    lines = ",\n ".join(json.dumps(record, ensure_ascii=False) for record in records)
-    options.output.write_text(f"[\n {lines}\n]\n", encoding="utf-8")
-    print(f"{options.output}: {len(records)} answers; look through it before you share it")
-    return 0
+    return answers(_device_of(options, options.model, options.address))
 
 
 def emulate_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,12 +1,10 @@
 """``collector-pl80``: wires the parts together for each of the five verbs."""
 
 import argparse
-import json
 import logging
 import os
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 from sunmesh import collector, service
@@ -84,30 +82,24 @@ def device_of(options: argparse.Namespace) -> Pl80Device:
     return Pl80Device(port=options.port, baud=options.baud, allow_unstable_port=True)
 
 
-def probe(options: argparse.Namespace) -> int:
-    """Print who is on the port, and what it measures."""
+def probe(options: argparse.Namespace) -> object:
+    """Who is on the port, and what it measures."""
     from .survey import survey
 
-    print(json.dumps(survey(device_of(options)), indent=2, ensure_ascii=False))
-    return 0
+    return survey(device_of(options))
 
 
 def record_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the answers are written."""
+    """Which device, and what its label says."""
     port_arguments(parser)
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--model", default="", help="as its label says, for the file")
+    collector.add_label_argument(parser)
 
 
-def record(options: argparse.Namespace) -> int:
-    """Write every answer of the controller into a capture file."""
+def record(options: argparse.Namespace) -> collector.Records:
+    """Every answer of the controller."""
     from .survey import record as answers
 
-    records = answers(device_of(options), options.model)
-    lines = ",\n ".join(json.dumps(record, ensure_ascii=False) for record in records)
-    options.output.write_text(f"[\n {lines}\n]\n", encoding="utf-8")
-    print(f"{options.output}: {len(records)} answers; look through it before you share it")
-    return 0
+    return answers(device_of(options), options.model)
 
 
 def emulate_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,10 +1,8 @@
 """``collector-pvs6``: wires the parts together for each of the five verbs."""
 
 import argparse
-import json
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from sunmesh import clock, collector, service
@@ -152,30 +150,24 @@ def device_of(options: argparse.Namespace) -> Pvs6Device:
         raise ConfigError(str(err)) from err
 
 
-def probe(options: argparse.Namespace) -> int:
-    """Print who is there, and what it says of each device."""
+def probe(options: argparse.Namespace) -> object:
+    """Who is there, and what it says of each device."""
     from .survey import survey
 
-    print(json.dumps(survey(device_of(options)), indent=2, ensure_ascii=False))
-    return 0
+    return survey(device_of(options))
 
 
 def record_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the answers are written."""
+    """Which device, and what its label says."""
     host_arguments(parser)
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--model", default="", help="as its label says, for the file")
+    collector.add_label_argument(parser)
 
 
-def record(options: argparse.Namespace) -> int:
-    """Write every answer of one round into a capture file, without secrets and serial numbers."""
+def record(options: argparse.Namespace) -> collector.Records:
+    """Every answer of one round, without secrets and serial numbers."""
     from .survey import record as answers
 
-    records = answers(device_of(options), options.model)
-    lines = ",\n ".join(json.dumps(record, ensure_ascii=False) for record in records)
-    options.output.write_text(f"[\n {lines}\n]\n", encoding="utf-8")
-    print(f"{options.output}: {len(records)} answers; look through it before you share it")
-    return 0
+    return answers(device_of(options), options.model)
 
 
 def emulate_arguments(parser: argparse.ArgumentParser) -> None:

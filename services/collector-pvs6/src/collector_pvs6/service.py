@@ -313,7 +313,7 @@ class Pvs6:
             serial=serial,
             firmware=known.firmware,
             protocol=self._protocol,
-            port=self._device,
+            through=self._device,
             poll_interval_s=self._config.poll_interval_s,
         )
 

@@ -1,7 +1,6 @@
 """``collector-temperature``: wires the parts together for each of the five verbs."""
 
 import argparse
-import json
 import os
 import threading
 from pathlib import Path
@@ -73,30 +72,24 @@ def root_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, default=Path(ROOT), help=f"default: {ROOT}")
 
 
-def probe(options: argparse.Namespace) -> int:
-    """Print who is on the bus, and how warm."""
+def probe(options: argparse.Namespace) -> object:
+    """Who is on the bus, and how warm."""
     from .survey import survey
 
-    print(json.dumps(survey(options.root), indent=2, ensure_ascii=False))
-    return 0
+    return survey(options.root)
 
 
 def record_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the texts are written."""
+    """Which bus, and what the label says."""
     root_arguments(parser)
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--model", default="", help="as its label says, for the file")
+    collector.add_label_argument(parser)
 
 
-def record(options: argparse.Namespace) -> int:
-    """Write every sensor's text into a capture file, numbers blanked."""
+def record(options: argparse.Namespace) -> collector.Records:
+    """Every sensor's text, numbers blanked."""
     from .survey import record as texts
 
-    records = texts(options.root, options.model)
-    lines = ",\n ".join(json.dumps(record, ensure_ascii=False) for record in records)
-    options.output.write_text(f"[\n {lines}\n]\n", encoding="utf-8")
-    print(f"{options.output}: {len(records)} answers; look through it before you share it")
-    return 0
+    return texts(options.root, options.model)
 
 
 def emulate_arguments(parser: argparse.ArgumentParser) -> None:

@@ -233,11 +233,13 @@ class Live:
             reason=status.reason if status else "",
             period_s=self._period(table, memory),
             configured=name in self.configured,
-            behind=self._behind(name),
+            behind=self._behind(name, info),
         )
 
-    def _behind(self, name: str) -> str:
-        """The configured device that ``name`` is read through: ``roof`` of ``roof-7``."""
+    def _behind(self, name: str, info: Info | None) -> str:
+        """The device that ``name`` is read through; by its name, ``roof-7``, until it says so."""
+        if info is not None and info.through:
+            return info.through
         if name in self.configured:
             return ""
         owners = [owner for owner in self.configured if name.startswith(f"{owner}-")]

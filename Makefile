@@ -6,6 +6,7 @@ SERVICES := $(filter services/%,$(MEMBERS))
 PROJECTS := $(addsuffix /pyproject.toml,$(MEMBERS))
 PEERS    := tests/peers services/collector-meter/tests/peers
 FAMILY   ?= axpert
+WORKERS  ?= 4
 PIP      := -m pip --disable-pip-version-check --quiet install
 LOCK     := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
             --no-header --no-annotate $(addprefix --no-emit-package ,$(notdir $(MEMBERS)))
@@ -41,11 +42,11 @@ test: ## everything CI runs: installs, fetches what the tests need, then `make c
 	@tools/install-test-packages
 	@$(MAKE) --no-print-directory install peers check
 
-check: ## format, lint, types, tests
+check: ## format, lint, types, tests (WORKERS=4 processes)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup
 
 bench: install peers ## the numbers, as JSON, each beside its floor
 	@$(BIN)/python -m bench $(BENCH)

@@ -13,10 +13,14 @@ from recorder.codec import read
 from recorder.store import Store
 from sunmesh.database.migrations import migrate
 from sunmesh.messages import Info, Sample, Settings, Status, decode
+from sunmesh.topics import parse
 from sunmesh.vocabulary import POSITIVE, VOCABULARY, Kind
 
-ROOT = Path(__file__).parents[2]
+from ..conftest import device_name
 
+pytestmark = pytest.mark.xdist_group("contract")
+
+ROOT = Path(__file__).parents[2]
 DEVICES = tomllib.loads((ROOT / "tests/devices.toml").read_text())
 COLLECTORS = sorted(path.parent.name for path in ROOT.glob("services/collector-*/pyproject.toml"))
 KINDS = {"telemetry": Sample, "info": Info, "settings": Settings, "status": Status}
@@ -26,35 +30,48 @@ def test_every_collector_is_held_to_the_contract():
     assert set(COLLECTORS) <= set(DEVICES)
 
 
-@pytest.fixture(scope="module", params=COLLECTORS)
-def said(request):
-    """A collector's messages by kind; filled by the first test that asks."""
-    return request.param, {}
+@pytest.fixture(scope="module")
+def said():
+    """Each collector's messages by kind; filled by the first test that asks."""
+    return {}
 
 
-@pytest.fixture
-def messages(said, launch, emulate, devices, site_file, mesh, eventually):
-    """The messages of one collector, in their order, after three samples and any settings."""
-    collector, known = said
-    if known:
-        return known
-    site = site_file(devices(collector))
-    got = {kind: [] for kind in KINDS}
+@pytest.fixture(params=COLLECTORS)
+def messages(request, said, launch, emulate, devices, site_file, mesh, eventually):
+    """The messages of one collector, in their order, after three samples and any settings.
+
+    All collectors run at the same time: what takes long is to wait for their devices.
+    """
+    if said:
+        return said[request.param]
+    site = site_file(devices())
+    got = {collector: {kind: [] for kind in KINDS} for collector in COLLECTORS}
+    owners = {device_name(collector): got[collector] for collector in COLLECTORS}
+
+    def take(message):
+        """A device behind a device has the name of that one in front of its own."""
+        address = parse(message.topic)
+        owners[address.device.split("-")[0]][address.kind].append(message)
+
     listener = mesh("listener")
     for kind in KINDS:
-        listener.subscribe(listener.topics.every(kind), got[kind].append)
-    emulate(collector)
-    process = launch(collector, "run", "--config", site)
+        listener.subscribe(listener.topics.every(kind), take)
+    running = {}
+    for collector in COLLECTORS:
+        emulate(collector)
+        running[collector] = launch(collector, "run", "--config", site)
 
-    def complete():
-        assert process.popen.poll() is None, process.said
-        samples = Counter(message.topic for message in got["telemetry"])
-        has_settings = got["settings"] or not DEVICES[collector].get("settings", True)
+    def is_complete(collector):
+        assert running[collector].popen.poll() is None, running[collector].said
+        samples = Counter(message.topic for message in got[collector]["telemetry"])
+        has_settings = got[collector]["settings"] or not DEVICES[collector].get("settings", True)
         return max(samples.values(), default=0) >= 3 and has_settings
 
-    eventually(complete, 60, "it speaks")
-    known.update(got)
-    return known
+    for collector in COLLECTORS:
+        eventually(lambda collector=collector: is_complete(collector), 90, f"{collector} speaks")
+    for collector in COLLECTORS:
+        said[collector] = {kind: list(messages) for kind, messages in got[collector].items()}
+    return said[request.param]
 
 
 def test_messages_are_of_the_contract(messages):

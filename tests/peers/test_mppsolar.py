@@ -11,10 +11,8 @@ from collector_axpert.emulator import Inverter
 from collector_axpert.transport import Link, port_of
 from sunmesh.emulation import World, serve_pty
 
-pytestmark = pytest.mark.peers
+pytestmark = [pytest.mark.peers, pytest.mark.xdist_group("peers")]
 
-ROOT = Path(__file__).parents[2]
-PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 READER = Path(__file__).with_name("read_with_mppsolar.py")
 COMMANDS = ("QPIGS", "QPIRI", "QMOD", "QPIWS", "QFLAG", "QID")
 
@@ -113,13 +111,6 @@ WORDS = {
     },
 }
 WARNINGS = {"Line fail warning": "line_fail", "Battery low alarm warning": "battery_low"}
-
-
-@pytest.fixture(scope="session")
-def python():
-    """The interpreter that has the client; made when it is not there."""
-    subprocess.run(["make", "--no-print-directory", "peers"], cwd=ROOT, check=True)
-    return PYTHON
 
 
 @pytest.fixture(params=[(p, h) for p in ("PI30", "PI30MAX") for h in HOUSES], ids="-".join)

@@ -3,6 +3,10 @@
 Fixtures: ``broker`` (Mosquitto), ``mesh`` (clients of it), ``mariadb`` and ``database_url``,
 ``topics`` (a site of one's own), ``site_file`` (a configuration for these), ``chromium``,
 ``free_port``, ``eventually``. Nothing listens on a standard port, nothing is left behind.
+
+Several runs may share a machine, and ``pytest -n 4`` is several runs: each process has servers,
+ports and sites of its own. Examples of Hypothesis are the same in every run;
+``--hypothesis-profile=default`` draws new ones.
 """
 
 import contextlib
@@ -25,12 +29,40 @@ from .topics import Topics
 Eventually = Callable[..., None]
 _numbers = itertools.count(1)
 
+PORTS = range(20_000, 32_000)
+"""Below those that the kernel gives to clients, so that none of them takes one by chance."""
+
+_ports = itertools.islice(itertools.cycle(PORTS), os.getpid() * 61 % len(PORTS), None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure() -> None:
+    """The same examples in every run, without a time limit that a busy machine could miss."""
+    from hypothesis import HealthCheck, settings
+
+    slow = [HealthCheck.too_slow]
+    settings.register_profile(
+        "sunmesh", derandomize=True, deadline=None, suppress_health_check=slow
+    )
+    settings.load_profile("sunmesh")
+
 
 def find_free_port() -> int:
-    """A TCP port on loopback that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    """A TCP port on loopback that nobody listens on, and that no other process is given by this.
+
+    Each is reserved until this process ends, by a name that the kernel forgets with it.
+    """
+    for number in _ports:
+        reserved = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            reserved.bind(f"\0sunmesh-testing-port-{number}")
+            socket.create_server(("127.0.0.1", number)).close()
+        except OSError:
+            reserved.close()
+            continue
+        reserved.detach()
+        break
+    return number
 
 
 def find_program(*names: str) -> str:
@@ -46,17 +78,18 @@ def find_program(*names: str) -> str:
     raise pytest.UsageError(f"{names[0]} is not installed; `make test` installs it")
 
 
-def wait_for(predicate: Callable[[], object], timeout_s: float = 5.0, why: str = "") -> None:
-    """Wait until ``predicate()`` is true.
+def wait_for(predicate: Callable[[], object], timeout_s: float = 30.0, why: str = "") -> None:
+    """Wait until ``predicate()`` is true: for longer than a busy machine ever needs.
 
     Raises:
         AssertionError: it was not in that time.
     """
-    end = time.monotonic() + timeout_s
+    began = time.monotonic()
     while not predicate():
-        if time.monotonic() > end:
+        waited_s = time.monotonic() - began
+        if waited_s > timeout_s:
             raise AssertionError(f"not within {timeout_s} s: {why or predicate}")
-        time.sleep(0.02)
+        time.sleep(min(0.005 + waited_s / 20, 0.1))
 
 
 def _listening(port: int) -> bool:
@@ -224,7 +257,7 @@ def mesh(broker: Broker, topics: Topics) -> Iterator[Callable[..., Mesh]]:
         client = Mesh(broker.config, topics, service, **options)  # type: ignore[arg-type]
         made.append(client)
         client.start()
-        assert client.wait_connected(5), "the broker answers"
+        assert client.wait_connected(30), "the broker answers"
         return client
 
     yield make

@@ -57,6 +57,9 @@ SLOW: Mapping[tuple[str, str], int] = {
 DERIVED = {("axpert", "pv_total_power_w")}
 """Sums of two answers, between which the world may have changed: of none, but between two."""
 
+PRODUCTS = {("pl80", "charge_power_w"): ("battery_voltage_v", "charge_current_a")}
+"""Products of two answers, rounded to 0.1: each may be of another world."""
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:
@@ -164,12 +167,15 @@ def compare(
             continue
         result.compared[family] += 1
         back = SLOW.get((family, name), BACK_MS)
-        shown = [
-            said[device].get(name)
+        said_then = [
+            said[device]
             for place in log.between(ms - back, ms + FORE_MS)
             if device in (said := log.said(family, owner, place))
         ]
+        shown = [values.get(name) for values in said_then]
         is_derived = (family, name) in DERIVED and _is_between(shown, value)
+        if factors := PRODUCTS.get((family, name)):
+            is_derived = _is_product(said_then, factors, value)
         if not is_derived and not any(_is_same(name, each, element, value) for each in shown):
             nearest = ", ".join(dict.fromkeys(str(each) for each in shown[-3:])) or "no world"
             detail = f"stored {value!r} at {clock.iso(clock.from_ms(ms))}, shown {nearest[:200]}"
@@ -204,6 +210,14 @@ def _is_between(shown: Iterable[object], value: object) -> bool:
     numbers = [each for each in shown if isinstance(each, int | float)]
     is_number = isinstance(value, int | float)
     return is_number and bool(numbers) and min(numbers) <= value <= max(numbers)
+
+
+def _is_product(said: Iterable[Mapping[str, Any]], factors: tuple[str, str], value: object) -> bool:
+    ones, others = (
+        {each for values in said if isinstance(each := values.get(name), int | float)}
+        for name in factors
+    )
+    return any(round(one * other, 1) == value for one in ones for other in others)
 
 
 def as_text(value: object) -> str:

@@ -73,6 +73,18 @@ def honest(log, every=7):
                         yield device, name, log.ms[place] + 400, check.as_text(value)
 
 
+def test_a_product_may_be_of_two_worlds_and_of_nothing_else(log):
+    place = 60
+    near = [log.said("pl80", "shed", n)["shed"] for n in range(place - 5, place + 1)]
+    volts = [values["battery_voltage_v"] for values in near]
+    amperes = [values["charge_current_a"] for values in near]
+    ms = log.ms[place] + 400
+    mixed = round(volts[0] * amperes[-1], 1)
+    assert not check.compare(log, FAMILIES, [("shed", "charge_power_w", ms, mixed)]).violations
+    wrong = round(max(volts) * max(amperes) + 0.3, 1)
+    assert check.compare(log, FAMILIES, [("shed", "charge_power_w", ms, wrong)]).violations
+
+
 def test_an_honest_database_has_nothing_invented(log):
     result = check.compare(log, FAMILIES, honest(log))
     assert result.violations == []

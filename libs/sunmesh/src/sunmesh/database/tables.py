@@ -189,6 +189,7 @@ def _rollup(name: str) -> Table:
         Column("mean", Double, nullable=False),
         Column("last", Double, nullable=False),
         Column("covered_ms", Integer, nullable=False),
+        Column("samples", Integer, nullable=False),
         **CLUSTERED,
     )
 
@@ -196,7 +197,8 @@ def _rollup(name: str) -> Table:
 minute = _rollup("minute")
 """Numbers by the minute; ``ts`` is its start. ``mean`` is weighted by time: trapezoids between
 samples that are no gap apart, cut at the borders, so that ``mean * covered_ms`` is the
-integral. With nothing covered it is the plain mean of the samples."""
+integral. With nothing covered it is the plain mean of the samples. ``min``, ``max`` and ``last``
+are of the samples in it; where it has none (``samples`` = 0) of the line that runs through it."""
 
 hour = _rollup("hour")
 """The same by the hour of UTC."""
@@ -217,6 +219,16 @@ dirty = Table(
 Marked in the transaction that stores, by one more ``version``. A consumer reads, works, and deletes
 the row of the version that it read, in the transaction of its work: nothing is missed, whoever is
 killed, and no clock is asked."""
+
+horizon = Table(
+    "horizon",
+    metadata,
+    Column("level", String(8), primary_key=True),
+    Column("ts", EpochMs, nullable=False),
+    **OPTIONS,
+)
+"""Rows of a level (``sample``, ``minute`` ...) before ``ts`` may have been deleted by age. What was
+made of them is not made again from less."""
 
 
 # --- What was said and done -----------------------------------------------------------------------

@@ -33,7 +33,9 @@ def migrate(url: str, target: str = "head") -> None:
         target: a revision, ``head``, ``base``, or a step such as ``-1``.
 
     Raises:
-        DatabaseError: the database cannot be reached, or another migration holds it.
+        DatabaseError: another migration holds the database, or a newer program made its schema.
+        sqlalchemy.exc.SQLAlchemyError: it cannot be reached, or a step failed; the steps before it
+            stand on MariaDB, and the same call goes on after them.
         alembic.util.CommandError: no such revision.
     """
     with _in_process:
@@ -67,6 +69,12 @@ def _move(connection: Connection, target: str) -> None:
     config = configuration(connection)
     scripts = ScriptDirectory.from_config(config)
     now = MigrationContext.configure(connection).get_current_revision()
+    known = [script.revision for script in scripts.walk_revisions()]
+    if now is not None and now not in known:
+        raise DatabaseError(
+            f"the tables are of revision {now}, newer than this program, which knows {known[0]}; "
+            "update the program"
+        )
     if target == "base" or target.startswith("-"):
         command.downgrade(config, target)
         return

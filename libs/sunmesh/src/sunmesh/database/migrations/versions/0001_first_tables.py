@@ -1,6 +1,8 @@
 """Series, samples, states, latest values, devices, alarms.
 
 Types are spelt out here, not taken from ``tables.py``: a migration says what was, not what is.
+A table that is there already stays: MariaDB commits each of them by itself, and a migration that
+was killed half-way is run again.
 """
 
 from typing import Any
@@ -39,9 +41,20 @@ def document() -> sa.types.TypeEngine[str]:
     return sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
 
 
+def is_there(name: str) -> bool:
+    """Whether that table was made already."""
+    return sa.inspect(op.get_bind()).has_table(name)
+
+
+def create_table(name: str, *columns: Any, **options: Any) -> None:  # noqa: ANN401
+    """Make a table that is not there yet."""
+    if not is_there(name):
+        op.create_table(name, *columns, **options)
+
+
 def upgrade() -> None:
     """Make the tables."""
-    op.create_table(
+    create_table(
         "series",
         sa.Column("id", series_id(), primary_key=True, autoincrement=True),
         sa.Column("device", sa.String(32), nullable=False),
@@ -51,21 +64,21 @@ def upgrade() -> None:
         sa.UniqueConstraint("device", "name", name="uq_series"),
         **OPTIONS,
     )
-    op.create_table(
+    create_table(
         "sample",
         sa.Column("series_id", series_id(), primary_key=True, autoincrement=False),
         sa.Column("ts", moment(), primary_key=True, autoincrement=False),
         sa.Column("value", sa.Double(), nullable=False),
         **CLUSTERED,
     )
-    op.create_table(
+    create_table(
         "state",
         sa.Column("series_id", series_id(), primary_key=True, autoincrement=False),
         sa.Column("ts", moment(), primary_key=True, autoincrement=False),
         sa.Column("value", sa.String(255), nullable=False),
         **CLUSTERED,
     )
-    op.create_table(
+    create_table(
         "latest",
         sa.Column("series_id", series_id(), primary_key=True, autoincrement=False),
         sa.Column("ts", moment(), nullable=False),
@@ -74,7 +87,7 @@ def upgrade() -> None:
         sa.Column("quality", sa.String(16)),
         **OPTIONS,
     )
-    op.create_table(
+    create_table(
         "device",
         sa.Column("name", sa.String(32), primary_key=True),
         sa.Column("status", sa.String(20)),
@@ -85,7 +98,7 @@ def upgrade() -> None:
         sa.Column("updated", moment(), nullable=False),
         **OPTIONS,
     )
-    op.create_table(
+    create_table(
         "alarm",
         sa.Column("device", sa.String(32), primary_key=True),
         sa.Column("code", sa.String(64), primary_key=True),
@@ -102,4 +115,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Drop them, and what they hold."""
     for name in ("alarm", "device", "latest", "state", "sample", "series"):
-        op.drop_table(name)
+        if is_there(name):
+            op.drop_table(name)

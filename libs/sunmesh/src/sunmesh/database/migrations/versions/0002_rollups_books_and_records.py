@@ -1,4 +1,8 @@
-"""Rollups, energy books, settings, commands, decisions, acknowledgements, gaps, imports."""
+"""Rollups, energy books, settings, commands, decisions, acknowledgements, gaps, imports.
+
+MariaDB and MySQL commit each of these steps by itself. So each asks whether it is done already, and
+a migration that was killed half-way is simply run again, up or down.
+"""
 
 from typing import Any
 
@@ -38,28 +42,53 @@ def must(name: str, type_: Any) -> sa.Column[Any]:  # noqa: ANN401
     return sa.Column(name, type_, nullable=False)
 
 
+def is_there(name: str) -> bool:
+    """Whether that table was made already."""
+    return sa.inspect(op.get_bind()).has_table(name)
+
+
+def create_table(name: str, *columns: Any, **options: Any) -> None:  # noqa: ANN401
+    """Make a table that is not there yet."""
+    if not is_there(name):
+        op.create_table(name, *columns, **options)
+
+
+def alarm_has_value() -> bool:
+    """Whether ``alarm`` has its new column."""
+    columns = sa.inspect(op.get_bind()).get_columns("alarm")
+    return any(column["name"] == "value" for column in columns)
+
+
 def upgrade() -> None:
     """Make the tables; samples that are there already are marked for rollups and books."""
-    with op.batch_alter_table("alarm") as alarm:
-        alarm.add_column(sa.Column("value", sa.Double()))
+    if not alarm_has_value():
+        with op.batch_alter_table("alarm") as alarm:
+            alarm.add_column(sa.Column("value", sa.Double()))
     for name in ("minute", "hour", "day"):
         numbers = [must(each, sa.Double()) for each in ("min", "max", "mean", "last")]
-        op.create_table(
+        create_table(
             name,
             key("series_id", SERIES),
             key("ts", MOMENT),
             *numbers,
             must("covered_ms", sa.Integer()),
+            must("samples", sa.Integer()),
             **CLUSTERED,
         )
-    op.create_table(
+    create_table(
         "dirty",
         key("consumer", sa.String(8)),
         key("ts", MOMENT),
         must("version", sa.Integer()),
         **OPTIONS,
     )
-    op.create_table(
+    create_table(
+        "horizon",
+        sa.Column("level", sa.String(8), primary_key=True),
+        must("ts", MOMENT),
+        **OPTIONS,
+    )
+    create_table(
         "setting",
         key("device", sa.String(32)),
         key("name", sa.String(80)),
@@ -67,7 +96,7 @@ def upgrade() -> None:
         must("value", sa.Text()),
         **OPTIONS,
     )
-    op.create_table(
+    create_table(
         "acknowledgement",
         key("device", sa.String(32)),
         key("code", sa.String(64)),
@@ -76,7 +105,7 @@ def upgrade() -> None:
         must("ts", MOMENT),
         **OPTIONS,
     )
-    op.create_table(
+    create_table(
         "command",
         key("device", sa.String(32)),
         key("id", sa.String(64)),
@@ -88,14 +117,14 @@ def upgrade() -> None:
         must("detail", sa.Text()),
         **OPTIONS,
     )
-    op.create_table(
+    create_table(
         "decision",
         key("rule", sa.String(64)),
         key("ts", MOMENT),
         must("document", DOCUMENT),
         **OPTIONS,
     )
-    op.create_table(
+    create_table(
         "gap",
         key("started", MOMENT),
         key("reason", sa.String(16)),
@@ -109,7 +138,7 @@ def upgrade() -> None:
 
 
 def _books() -> None:
-    op.create_table(
+    create_table(
         "energy",
         key("flow", sa.String(20)),
         key("ts", MOMENT),
@@ -124,7 +153,7 @@ def _books() -> None:
         sa.Column("booked_covered_s", SECONDS),
         **CLUSTERED,
     )
-    op.create_table(
+    create_table(
         "energy_day",
         key("flow", sa.String(20)),
         key("day", sa.Date()),
@@ -138,7 +167,7 @@ def _books() -> None:
         must("imported_wh", sa.Double()),
         **OPTIONS,
     )
-    op.create_table(
+    create_table(
         "energy_edit",
         sa.Column("id", sa.Integer(), primary_key=True, autoincrement=True),
         must("kind", sa.String(8)),
@@ -150,7 +179,7 @@ def _books() -> None:
         must("document", DOCUMENT),
         **OPTIONS,
     )
-    op.create_table(
+    create_table(
         "energy_change",
         key("edit_id", sa.Integer()),
         key("flow", sa.String(20)),
@@ -161,10 +190,10 @@ def _books() -> None:
         sa.Column("old_flag", sa.String(20)),
         sa.Column("old_covered_s", SECONDS),
         sa.Column("old_edit_id", sa.Integer()),
+        sa.Index("ix_energy_change_bucket", "flow", "ts"),
         **OPTIONS,
     )
-    op.create_index("ix_energy_change_bucket", "energy_change", ["flow", "ts"])
-    op.create_table(
+    create_table(
         "battery_sweep",
         key("device", sa.String(32)),
         key("started", MOMENT),
@@ -179,7 +208,7 @@ def _books() -> None:
         must("confidence", sa.Double()),
         **OPTIONS,
     )
-    op.create_table(
+    create_table(
         "import_batch",
         sa.Column("id", sa.Integer(), primary_key=True, autoincrement=True),
         must("created", MOMENT),
@@ -192,7 +221,7 @@ def _books() -> None:
         must("document", DOCUMENT),
         **OPTIONS,
     )
-    op.create_table(
+    create_table(
         "import_part",
         key("batch_id", sa.Integer()),
         key("series_id", SERIES),
@@ -205,13 +234,15 @@ def _books() -> None:
 
 def _mark() -> None:
     """What is stored already is to be rolled up and booked."""
+    sqlite = op.get_bind().dialect.name == "sqlite"
+    insert, end = ("INSERT", " ON CONFLICT DO NOTHING") if sqlite else ("INSERT IGNORE", "")
     op.execute(
-        "INSERT INTO dirty (consumer, ts, version)"
-        " SELECT 'rollup', ts - ts % 300000, 1 FROM sample GROUP BY ts - ts % 300000"
+        f"{insert} INTO dirty (consumer, ts, version)"  # noqa: S608
+        f" SELECT 'rollup', ts - ts % 300000, 1 FROM sample WHERE 1 = 1 GROUP BY 2{end}"
     )
     op.execute(
-        "INSERT INTO dirty (consumer, ts, version)"
-        " SELECT 'books', ts, version FROM dirty WHERE consumer = 'rollup'"
+        f"{insert} INTO dirty (consumer, ts, version)"  # noqa: S608
+        f" SELECT 'books', ts, version FROM dirty WHERE consumer = 'rollup'{end}"
     )
 
 
@@ -220,8 +251,10 @@ def downgrade() -> None:
     for name in (
         *("import_part", "import_batch", "battery_sweep", "energy_change", "energy_edit"),
         *("energy_day", "energy", "gap", "decision", "command", "acknowledgement", "setting"),
-        *("dirty", "day", "hour", "minute"),
+        *("horizon", "dirty", "day", "hour", "minute"),
     ):
-        op.drop_table(name)
-    with op.batch_alter_table("alarm") as alarm:
-        alarm.drop_column("value")
+        if is_there(name):
+            op.drop_table(name)
+    if alarm_has_value():
+        with op.batch_alter_table("alarm") as alarm:
+            alarm.drop_column("value")

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from . import __version__, config, ports, service
+from .archive import backup_verbs
 
 
 def main() -> None:
@@ -30,7 +31,11 @@ def entry(arguments: list[str]) -> int:
     )
     devices.add_argument("--json", action="store_true", help="for programs")
     devices.add_argument("--dev", type=Path, default=Path("/dev"), help=argparse.SUPPRESS)
-    return _devices(parser.parse_args(arguments))
+    devices.set_defaults(run=_devices)
+    backup_verbs.add(verbs)
+    options = parser.parse_args(arguments)
+    status: int = options.run(options)
+    return status
 
 
 def _devices(options: argparse.Namespace) -> int:

@@ -34,7 +34,7 @@ RUN /opt/sunmesh/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.w
 FROM python:3.13-slim
 COPY --from=installed /opt/sunmesh /opt/sunmesh
 # A volume mounted here is writable by whichever user the service runs as.
-RUN install -d -m 1777 /var/lib/sunmesh
+RUN install -d -m 1777 /var/lib/sunmesh /var/backups/sunmesh
 ENV PATH=/opt/sunmesh/bin:$PATH SUNMESH_CONFIG=/etc/sunmesh/site.toml \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10000:10000

@@ -35,6 +35,8 @@ SAMPLE = {
     "command": TOPICS.command("inverter"),
     "result": TOPICS.result("inverter"),
     "alarm": TOPICS.alarm("inverter", "overload"),
+    "recorder's alarm": TOPICS.alarm("recorder", "spool_full"),
+    "books' alarm": TOPICS.alarm("bookkeeper", "behind"),
     "ack": TOPICS.alarm_ack("inverter", "overload"),
     "decision": TOPICS.decision("storm"),
     "world": TOPICS.sim("world"),
@@ -42,13 +44,15 @@ SAMPLE = {
     "mbmd": "mbmd/sdm1-1/Power",
 }
 OWN = {"own status", "own health"}
-DEVICE = {"telemetry", "info", "settings", "device status", "result", "alarm"}
+ALARMS = {"alarm", "recorder's alarm", "books' alarm"}
+DEVICE = {"telemetry", "info", "settings", "device status", "result"} | ALARMS
 SIMULATED = {"world", "emulator"}
 KEPT = set(SAMPLE) - SIMULATED - {"mbmd"}
 WRITES = {
     **dict.fromkeys(COLLECTORS, DEVICE | {"emulator"}),
     "group": DEVICE - {"settings", "result"},
-    "recorder": set(),
+    "recorder": {"recorder's alarm"},
+    "bookkeeper": {"books' alarm"},
     "web": {"command", "ack"},
     "simulator": SIMULATED,
     "home-assistant": {"command"},
@@ -60,6 +64,7 @@ READS = {
     "collector-meter": SIMULATED | {"command", "mbmd"},
     "group": {"telemetry", "device status"},
     "recorder": KEPT | OWN,
+    "bookkeeper": set(),
     "web": KEPT - {"command"} | OWN,
     "simulator": SIMULATED,
     "home-assistant": DEVICE | {"ack"} | OWN,

@@ -48,3 +48,25 @@ def test_every_volume_is_named():
         for volume in container.get("volumes", []):
             source = volume.split(":")[0]
             assert source.startswith("./") or source in COMPOSE["volumes"], f"{name}: {volume}"
+
+
+def test_what_must_outlast_a_container_has_a_volume():
+    volumes = {name: container.get("volumes", []) for name, container in CONTAINERS.items()}
+    assert "broker-data:/mosquitto/data" in volumes["mosquitto"]
+    assert "database-data:/var/lib/mysql" in volumes["mariadb"]
+    assert "recorder-state:/var/lib/sunmesh" in volumes["recorder"]
+    assert "backups:/var/backups/sunmesh" in volumes["recorder"]
+    made = (ROOT / "Dockerfile").read_text()
+    assert "install -d -m 1777 /var/lib/sunmesh /var/backups/sunmesh\n" in made
+
+
+def test_init_makes_the_secrets_of_every_service():
+    users = {
+        container["build"]["args"]["SERVICE"]: container["user"].split(":")[0]
+        for container in OURS.values()
+    }
+    owners = dict(pair.split("=") for pair in CONTAINERS["init"]["environment"]["OWNERS"].split())
+    assert users.items() <= owners.items()
+    init = (ROOT / "compose/init").read_text()
+    with_database = {name for name, c in OURS.items() if "mariadb" in c.get("depends_on", [])}
+    assert f"for service in {' '.join(sorted(with_database, key=init.find))}; do" in init

@@ -1,6 +1,6 @@
 import pytest
+from sunmesh.house import Roles
 from web.energy import Books, books, counted, learn_capacity
-from web.house import Roles
 from web.stack import Bucket, Curve, Point
 
 HOUR = 3_600_000

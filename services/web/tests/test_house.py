@@ -1,5 +1,6 @@
 import pytest
-from web.house import Device, balance, combine, grid_estimate, roles
+from sunmesh.house import roles
+from web.house import Device, balance, combine, grid_estimate
 
 NOW = 1_790_000_000_000
 

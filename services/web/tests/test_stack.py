@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from web.house import Roles
+from sunmesh.house import Roles
 from web.stack import Bucket, Curve, Point, fill, points, split, stack
 
 WIDTH = 150_000

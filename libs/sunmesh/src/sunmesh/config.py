@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 FAMILIES = ("axpert", "bms", "group", "meter", "pl80", "pvs6", "temperature")
 """Device families that a service exists for: a collector, or ``group``."""
 
-SECTIONS = ("recorder", "web", "simulator", "backup")
-"""Tables of ``site.toml`` that belong to one service each; ``backup`` to ``sunmesh backup``."""
+SECTIONS = ("recorder", "web", "simulator", "bookkeeper", "energy", "backup")
+"""Tables of ``site.toml`` that belong to one reader each; ``energy`` to all that sum the house."""
 
 ZONES = Path("/usr/share/zoneinfo")
 

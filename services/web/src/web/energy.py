@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .house import Roles
+from sunmesh.house import Roles
+
 from .stack import Bucket, Curve, Point
 
 MS_PER_HOUR = 3_600_000

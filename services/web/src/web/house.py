@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sunmesh.house import roles
 from sunmesh.messages import Value
 
 Freshness = Literal["fresh", "late", "lost"]
@@ -26,8 +27,6 @@ APART_S = 20.0
 """Samples further apart, and than two periods, are not balanced against each other."""
 OFF_GRID_MODES = frozenset({"battery", "standby", "power_saving", "fault", "shutdown"})
 """Modes in which an inverter takes nothing from the grid."""
-
-PV_INPUTS = ("pv_power_w", "pv2_power_w", "pv3_power_w")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,87 +72,6 @@ class Device:
     def service(self) -> str:
         """The service that reads it."""
         return f"collector-{self.family}" if self.family else "its collector"
-
-
-@dataclass(frozen=True, slots=True)
-class Roles:
-    """Which quantities make up the house: pairs of (device, name), each summed.
-
-    Attributes:
-        pv: panels; one entry for each input that can be told apart.
-        load: what the house draws.
-        battery: power out of the battery; empty where only currents are known.
-        battery_parts: (device) of inverters that give voltage and two currents instead.
-        soc: the state of charge to believe.
-        battery_voltage: the voltage to show.
-        grid: measured grid power.
-        grid_voltage: where the presence of the grid is seen.
-        mode: the inverters' mode.
-    """
-
-    pv: tuple[tuple[str, str], ...] = ()
-    load: tuple[tuple[str, str], ...] = ()
-    battery: tuple[tuple[str, str], ...] = ()
-    battery_parts: tuple[str, ...] = ()
-    soc: tuple[str, str] | None = None
-    battery_voltage: tuple[str, str] | None = None
-    grid: tuple[tuple[str, str], ...] = ()
-    grid_voltage: tuple[str, str] | None = None
-    mode: tuple[tuple[str, str], ...] = ()
-
-
-def roles(names: Mapping[str, Collection[str]], left_out: Collection[str] = ()) -> Roles:
-    """Pick the quantities that describe the house; nothing is counted twice.
-
-    A gateway that knows both sun and house stands for its microinverters; a battery's own
-    management is believed before an inverter; a meter before a balance. What several devices
-    measure of one kind is added up.
-
-    Args:
-        names: the quantities of each device.
-        left_out: devices that measure what others already count.
-    """
-    names = {device: has for device, has in names.items() if device not in left_out}
-
-    def first(name: str, *, prefer: str | None = None) -> tuple[str, str] | None:
-        having = [device for device, has in names.items() if name in has]
-        if prefer is not None:
-            having.sort(key=lambda device: prefer not in names[device])
-        return (having[0], name) if having else None
-
-    gateways = [d for d, has in names.items() if "pv_power_w" in has and "load_power_w" in has]
-    inverters = [d for d, has in names.items() if "ac_output_power_w" in has]
-    pv_devices = [
-        device
-        for device, has in names.items()
-        if any(name in has for name in PV_INPUTS)
-        and (not gateways or device in gateways or device in inverters)
-    ]
-    loads = [
-        (device, "load_power_w" if "load_power_w" in has else "ac_output_power_w")
-        for device, has in names.items()
-        if "load_power_w" in has or device in inverters
-    ]
-    packs = [d for d, has in names.items() if "battery_power_w" in has and "cell_voltage_v" in has]
-    others = [d for d, has in names.items() if "battery_power_w" in has]
-    currents = [
-        device
-        for device, has in names.items()
-        if {"battery_voltage_v", "battery_charge_current_a", "battery_discharge_current_a"}
-        <= set(has)
-    ]
-    battery = tuple((device, "battery_power_w") for device in packs or others)
-    return Roles(
-        pv=tuple((d, name) for d in pv_devices for name in PV_INPUTS if name in names[d]),
-        load=tuple(loads),
-        battery=battery,
-        battery_parts=() if battery else tuple(currents),
-        soc=first("battery_soc_percent", prefer="cell_voltage_v"),
-        battery_voltage=first("battery_voltage_v", prefer="cell_voltage_v"),
-        grid=tuple((d, "grid_power_w") for d, has in names.items() if "grid_power_w" in has),
-        grid_voltage=first("grid_voltage_v", prefer="ac_output_power_w"),
-        mode=tuple((d, "device_mode") for d in inverters if "device_mode" in names[d]),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +165,9 @@ def balance(
 def combine(devices: Iterable[Device], now_ms: int, left_out: Collection[str] = ()) -> House:
     """The house now. What a lost device said last is not used: an old value is no value."""
     known = {device.name: device for device in devices if device.values}
-    chosen = roles({name: device.values.keys() for name, device in known.items()}, left_out)
+    groups = {name for name, device in known.items() if device.family == "group"}
+    names = {name: device.values.keys() for name, device in known.items()}
+    chosen = roles(names, left_out, groups)
     live = {n for n, device in known.items() if device.freshness(now_ms) != "lost"}
 
     def read(pair: tuple[str, str] | None) -> float | None:

@@ -38,10 +38,10 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 from sunmesh.errors import SunmeshError
+from sunmesh.house import Roles, roles
 
 from . import energy, stack
 from .energy import Books
-from .house import Roles, roles
 from .stack import Bucket, Curve, Point
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .house import Roles, grid_estimate
+from sunmesh.house import Roles
+
+from .house import grid_estimate
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ def bounds(day: date, zone: ZoneInfo) -> tuple[int, int]:
 
 def days_between(start: int, end: int, zone: ZoneInfo) -> list[tuple[date, int, int]]:
     """Every local day that [start, end) touches: (day, its start, its end)."""
-    found = []
+    found: list[tuple[date, int, int]] = []
     day = day_of(start, zone) - timedelta(days=1)
     while True:
         low, high = bounds(day, zone)

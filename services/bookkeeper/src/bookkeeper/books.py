@@ -260,10 +260,9 @@ class _Entry:
         low, high, wh, verdict = rise
         if verdict == EPOCH:
             return
-        if high - low <= LUMP_MS:
-            self.ledger.add(low, high, wh, _MEASURED, self.source)
-        elif verdict != RESET:
-            self.ledger.add(low, high, wh, _RECOVERED, self.source)
+        if verdict != RESET:
+            rank = _MEASURED if high - low <= LUMP_MS else _RECOVERED
+            self.ledger.add(low, high, wh, rank, self.source)
         elif self._power(low, high)[1] < FULL:  # what came before the reset nobody knows
             self.ledger.add_unknown(low, high, wh, self.source)
 
@@ -364,9 +363,13 @@ class _Entry:
         return True
 
     def _coarse(self, rises: Sequence[Rise]) -> None:
-        """Cut at the steps; between two of them, pauses or not, the counter is exact."""
+        """Cut at steps; between two of them, pauses or not, the counter is exact.
+
+        But for the sample in which it stepped: where power gives the shape, the first step of an
+        hour is cut at, so that this weighs little.
+        """
         stretch: list[Rise] = []
-        clean, quiet = False, 0
+        clean, quiet, hour = False, 0, -1
         for rise in rises:
             if rise.verdict not in (NORMAL, RECOVERED):
                 self._stretch(stretch, clean=False)
@@ -376,9 +379,11 @@ class _Entry:
             stretch.append(rise)
             if rise.verdict == NORMAL:
                 quiet += rise.end - rise.start
-                if rise.wh > 0:
+                if rise.wh > 0 and (self.curve is None or rise.end // MS_PER_H != hour):
                     self._stretch(stretch, clean=clean and quiet <= STRETCH_MS)
                     stretch, clean, quiet = [], True, 0
+                if rise.wh > 0:
+                    hour = rise.end // MS_PER_H
         self._stretch(stretch, clean=False)
 
     def _stretch(self, stretch: Sequence[Rise], *, clean: bool) -> None:
@@ -417,25 +422,22 @@ class _Entry:
         add, source, curve = self.ledger.add, self.source, self.curve
         flat, high = stretch[0].start, stretch[-1].end
         for rise in stretch:
-            if rise.verdict != RECOVERED:
-                continue
-            if curve is None and flat < rise.start:
-                add(flat, rise.start, 0.0, _ESTIMATED, source)
-            flat = rise.end
-            _, share = self._power(rise.start, rise.end)
-            if curve is None or (share == 0 and rise.wh > 0):
-                add(rise.start, rise.end, rise.wh, _RECOVERED, source)
-            elif share < FULL and rise.wh > 0:
-                self._filled(curve, rise.start, rise.end, rise.wh)
-        since = max(flat, high - STRETCH_MS)
-        if since == high:
-            return
-        if curve is None:
-            if flat < since:
-                add(flat, since, 0.0, _MEASURED, source)
-            add(since, high, stretch[-1].wh, _ESTIMATED, source)
-        elif stretch[-1].wh > 0 and self._power(since, high)[1] == 0:
-            add(since, high, stretch[-1].wh, _ESTIMATED, source)
+            if rise.verdict == RECOVERED:
+                if curve is None and flat < rise.start:
+                    add(flat, rise.start, 0.0, _ESTIMATED, source)
+                flat = rise.end
+                _, share = self._power(rise.start, rise.end)
+                if curve is None or (share == 0 and rise.wh > 0):
+                    add(rise.start, rise.end, rise.wh, _RECOVERED, source)
+                elif share < FULL and rise.wh > 0:
+                    self._filled(curve, rise.start, rise.end, rise.wh)
+            elif rise.wh > 0 or rise.end == high:
+                since = max(flat, rise.end - STRETCH_MS)
+                if curve is None and flat < since:
+                    add(flat, since, 0.0, _MEASURED, source)
+                if curve is None or (rise.wh > 0 and self._power(since, rise.end)[1] == 0):
+                    add(since, rise.end, rise.wh, _ESTIMATED, source)
+                flat = rise.end
 
 
 def _shares(holes: Sequence[tuple[int, int]], wh: float, shape: Shape | None) -> list[float]:

@@ -42,7 +42,7 @@ class Process:
 
     def kill(self):
         self.popen.kill()
-        self.popen.wait(10)
+        self.popen.wait(60)
 
 
 @pytest.fixture

@@ -62,10 +62,10 @@ def port(tmp_path, world, habits):
         target=serve_pty, args=(path, bank), kwargs={"stop": stop, "ready": ready}
     )
     thread.start()
-    assert ready.wait(5)
+    assert ready.wait(30)
     yield path
     stop.set()
-    thread.join(5)
+    thread.join(30)
 
 
 @pytest.mark.parametrize(("address", "host"), [("4", "0x40"), ("8", "0x80")])

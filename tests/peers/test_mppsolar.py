@@ -122,10 +122,10 @@ def port(request, tmp_path):
         target=serve_pty, args=(path, device), kwargs={"stop": stop, "ready": ready}
     )
     thread.start()
-    assert ready.wait(5)
+    assert ready.wait(30)
     yield path
     stop.set()
-    thread.join(5)
+    thread.join(30)
 
 
 def test_the_published_client_reads_the_same_values(port, python):

@@ -33,11 +33,11 @@ def dev(tmp_path):
         thread = threading.Thread(target=serve_pty, args=(link, Mute()), kwargs=options)
         thread.start()
         threads.append(thread)
-        ready.wait(5)
+        ready.wait(30)
     yield tmp_path
     stop.set()
     for thread in threads:
-        thread.join(5)
+        thread.join(30)
 
 
 def devices(*options):

@@ -9,6 +9,7 @@ import pytest
 from sunmesh.emulation import Faults, World, serve_pty, serve_tcp
 from sunmesh.errors import ConfigError, TransportError
 from sunmesh.serialport import SerialPort, is_unstable
+from sunmesh.testing import quickest
 
 
 class Parrot:
@@ -40,13 +41,13 @@ def parrot(tmp_path):
         )
         thread.start()
         threads.append(thread)
-        assert ready.wait(5)
+        assert ready.wait(30)
         return str(link)
 
     yield start
     stop.set()
     for thread in threads:
-        thread.join(5)
+        thread.join(30)
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_a_request_is_answered(parrot, port):
     line = port(parrot())
     line.open()
     line.write(b"QPI\r")
-    assert line.read_until(b"\r", 1.0) == b"(QPI)\r"
+    assert line.read_until(b"\r", 30.0) == b"(QPI)\r"
 
 
 def test_every_byte_passes_as_it_is(parrot, port):
@@ -74,7 +75,7 @@ def test_every_byte_passes_as_it_is(parrot, port):
     line.open()
     every = bytes(n for n in range(256) if n != 13)
     line.write(every + b"\r")
-    assert line.read_exact(258, 2.0) == b"(" + every + b")\r"
+    assert line.read_exact(258, 30.0) == b"(" + every + b")\r"
 
 
 def test_silence_ends_with_the_deadline(parrot, port):
@@ -82,14 +83,17 @@ def test_silence_ends_with_the_deadline(parrot, port):
     line.open()
     began = time.monotonic()
     assert line.read_until(b"\r", 0.2) == b""
-    assert 0.2 <= time.monotonic() - began < 0.5
+    assert 0.2 <= time.monotonic() - began < 2
 
 
-def test_a_flood_without_an_end_is_cut(parrot, port):
+def test_a_flood_without_an_end_is_cut(parrot, port, eventually):
     line = port(parrot())
     line.open()
     line.write(b"x" * 1000 + b"\r")
-    assert len(line.read_until(b"?", 1.0, limit=100)) == 100
+    assert len(line.read_until(b"?", 30.0, limit=100)) == 100
+    assert len(line.read_exact(1003 - 100, 30.0)) == 1003 - 100
+    line.write(b"x\r")
+    eventually(lambda: line._port.in_waiting == 4, why="there is something to flush")
     line.flush_input()
     assert line.read_available() == b""
 
@@ -98,12 +102,18 @@ def test_a_flood_without_an_end_is_cut(parrot, port):
 def test_the_line_has_the_pace_of_its_baud_rate(parrot, port, baud):
     line = port(parrot(baud=baud), baud)
     line.open()
-    began = time.monotonic()
-    line.write(b"x" * 60 + b"\r")
-    answer = line.read_until(b"\r", 3.0)
-    took = time.monotonic() - began
-    wire = (61 + len(answer)) * 10 / baud
-    assert wire <= took < wire * 1.2 + 0.02
+    wire = (61 + 63) * 10 / baud
+
+    def took():
+        began = time.monotonic()
+        line.write(b"x" * 60 + b"\r")
+        assert len(line.read_until(b"\r", 30.0)) == 63
+        seconds = time.monotonic() - began
+        assert seconds >= wire
+        return seconds
+
+    limit = wire * 1.2 + 0.02
+    assert quickest(took, limit) < limit
 
 
 def test_a_second_owner_is_told_who_the_first_is(parrot, port):
@@ -162,13 +172,13 @@ def test_a_port_that_vanishes_is_an_error_not_a_hang(port, tmp_path):
         target=serve_pty, args=(link, Parrot()), kwargs={"stop": stop, "ready": ready}
     )
     thread.start()
-    ready.wait(5)
+    ready.wait(30)
     line = port(str(link))
     line.open()
     stop.set()
-    thread.join(5)
+    thread.join(30)
     with pytest.raises(TransportError, match="is gone"):
-        line.read_until(b"\r", 1.0)
+        line.read_until(b"\r", 30.0)
     assert not link.is_symlink()
 
 
@@ -185,10 +195,10 @@ def test_a_device_behind_tcp_answers_through_a_url(port):
     line = port(f"socket://127.0.0.1:{ports[0]}")
     line.open()
     line.write(b"QMOD\r")
-    assert line.read_until(b"\r", 1.0) == b"(QMOD)\r"
+    assert line.read_until(b"\r", 30.0) == b"(QMOD)\r"
     line.close()
     stop.set()
-    thread.join(5)
+    thread.join(30)
 
 
 @pytest.mark.parametrize(
@@ -257,14 +267,16 @@ def test_what_stands_under_a_device_is_its_own(mesh, topics, eventually):
 
 
 def test_swapped_plugs_are_silent_while_they_are_swapped(mesh, topics, eventually, monkeypatch):
-    monkeypatch.setattr("sunmesh.emulation.SWAPPING_S", 0.5)
+    monkeypatch.setattr("sunmesh.emulation.SWAPPING_S", 1000.0)
     faults = Faults()
     faults.follow(mesh("emulator"), "inverter")
     house = mesh("simulator")
     for told in (b'{"faults": ["swapped:inverter"]}', b'{"faults": []}'):
         house.publish(topics.sim("world"), told, retain=True)
         eventually(lambda: faults.apply(b"Q\r", FRAME, None) == b"")
-        eventually(lambda: faults.apply(b"Q\r", FRAME, None) == FRAME)
+        assert 900 < faults._plugged_at - time.monotonic() <= 1000
+        faults._plugged_at = time.monotonic()  # the time is over
+        assert faults.apply(b"Q\r", FRAME, None) == FRAME
 
 
 def test_the_house_spoils_the_line_of_the_device_it_names(mesh, topics, eventually):

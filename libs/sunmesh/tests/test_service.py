@@ -60,17 +60,17 @@ def test_a_service_says_online_and_offline_and_stops_in_two_seconds(
     start, site_file, states, eventually, number
 ):
     process = start(site_file(""))
-    eventually(lambda: states == ["online"], 10)
+    eventually(lambda: states == ["online"])
     began = time.monotonic()
     process.send_signal(number)
-    assert process.wait(5) == 0
+    assert process.wait(30) == 0
     assert time.monotonic() - began < 2
     eventually(lambda: states == ["online", "offline"])
 
 
 def test_a_killed_service_leaves_its_last_will(start, site_file, states, eventually):
     process = start(site_file(""))
-    eventually(lambda: states == ["online"], 10)
+    eventually(lambda: states == ["online"])
     process.kill()
     eventually(lambda: states == ["online", "offline"])
 
@@ -79,7 +79,7 @@ def test_health_carries_the_counters(start, site_file, mesh, topics, eventually)
     heard = []
     mesh("listener").subscribe(topics.service_health("example"), heard.append)
     start(site_file(""))
-    eventually(lambda: heard, 10)
+    eventually(lambda: heard)
     counters = json.loads(heard[0].payload)["counters"]
     assert counters["polls"] == 7
     assert counters["rss_bytes"] > 1_000_000
@@ -93,7 +93,7 @@ def test_a_stop_without_a_broker_is_as_quick(start, tmp_path, free_port):
     assert "no broker" in "".join(process.stderr.readline() for _ in range(2))
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(5) == 0
+    assert process.wait(30) == 0
     assert time.monotonic() - began < 2
 
 
@@ -105,5 +105,5 @@ def test_a_wrong_configuration_ends_with_status_2_and_one_line(start, tmp_path):
     path = tmp_path / "site.toml"
     path.write_text("[sit]\n")
     process = start(path)
-    assert process.wait(10) == 2
+    assert process.wait(30) == 2
     assert process.stderr.read().splitlines() == [f"{path}: [sit] is not known; did you mean site?"]

@@ -157,7 +157,7 @@ def usb():
     thread.start()
     yield os.ttyname(slave), reports
     os.write(slave, b"\xff")
-    thread.join(5)
+    thread.join(30)
     os.close(slave)
     os.close(master)
 

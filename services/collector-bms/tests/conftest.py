@@ -77,14 +77,14 @@ def bank(tmp_path):
             kwargs={"faults": faults, "stop": stop, "ready": ready, "baud": baud},
         )
         thread.start()
-        assert ready.wait(5)
+        assert ready.wait(30)
         running[path] = (stop, thread)
         return path
 
     def end(path):
         stop, thread = running.pop(path)
         stop.set()
-        thread.join(5)
+        thread.join(30)
 
     start.stop = end
     yield start

@@ -43,7 +43,7 @@ class Watched:
 
     def stop(self):
         self._stop.set()
-        self._thread.join(5)
+        self._thread.join(30)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def watch(mesh, topics):
 
 def test_a_pack_is_published(bank, watch, eventually):
     watched = watch(bank())
-    eventually(lambda: len(watched.samples) >= 2 and watched.settings, 10)
+    eventually(lambda: len(watched.samples) >= 2 and watched.settings)
     assert watched.state() == ("online", "")
     assert watched.infos[-1].serial == "SUNMESH-01"
     assert watched.infos[-1].family == "bms"
@@ -72,7 +72,7 @@ def test_a_pack_is_published(bank, watch, eventually):
 
 def test_a_silent_pack_is_offline_within_three_rounds(bank, watch, eventually):
     watched = watch(bank(faults=Faults({"silent": 1.0})))
-    eventually(lambda: watched.state()[0] == "offline", 10)
+    eventually(lambda: watched.state()[0] == "offline")
     assert "no answer at address 1" in watched.state()[1]
     assert watched.link.counters["timeouts"] <= watched.poller.counters["polls"] <= 3
     assert not watched.samples
@@ -81,29 +81,29 @@ def test_a_silent_pack_is_offline_within_three_rounds(bank, watch, eventually):
 def test_a_pack_that_falls_silent_withdraws_its_values(bank, watch, eventually):
     faults = Faults()
     watched = watch(bank(faults=faults))
-    eventually(lambda: watched.samples, 10)
+    eventually(lambda: watched.samples)
     faults.rates["silent"] = 1.0
-    eventually(lambda: watched.state()[0] == "offline", 10)
+    eventually(lambda: watched.state()[0] == "offline")
     eventually(lambda: watched.samples[-1].values["battery_soc_percent"] is None)
     last = watched.samples[-1]
     assert last.values["discharge_mosfet_on"] is None
     assert (last.values["cycles"], last.quality["cycles"]) == (41, "stale")
     faults.rates.clear()
-    eventually(lambda: watched.state()[0] == "online", 10)
+    eventually(lambda: watched.state()[0] == "online")
 
 
 def test_asleep_and_awake_again(bank, watch, eventually):
     world = World({"faults": []})
     world._device = "battery"
     watched = watch(bank(Bank(world=world)))
-    eventually(lambda: watched.samples, 10)
+    eventually(lambda: watched.samples)
     world._values["faults"] = ["asleep:battery"]
-    eventually(lambda: watched.state()[0] == "sleeping", 10)
+    eventually(lambda: watched.state()[0] == "sleeping")
     assert "our own request comes back" in watched.state()[1]
     eventually(lambda: watched.samples[-1].values["battery_voltage_v"] is None)
     count = len(watched.samples)
     world._values["faults"] = []
-    eventually(lambda: watched.state()[0] == "online" and len(watched.samples) > count, 10)
+    eventually(lambda: watched.state()[0] == "online" and len(watched.samples) > count)
     for sample in watched.samples[count:]:
         assert sample.values["battery_voltage_v"] in (53.1, None)
         assert sample.values["battery_current_a"] in (12.4, None)
@@ -112,7 +112,7 @@ def test_asleep_and_awake_again(bank, watch, eventually):
 
 def test_another_pack_on_the_port_is_not_published(bank, watch, eventually):
     watched = watch(bank(), serial="MY-PACK")
-    eventually(lambda: watched.state()[0] == "identity_mismatch", 10)
+    eventually(lambda: watched.state()[0] == "identity_mismatch")
     assert "SUNMESH-01" in watched.state()[1]
     assert not watched.samples
 
@@ -120,15 +120,15 @@ def test_another_pack_on_the_port_is_not_published(bank, watch, eventually):
 def test_a_port_that_vanishes_and_returns_under_another_name(bank, watch, eventually):
     path = bank(name="daly")
     watched = watch(path)
-    eventually(lambda: watched.samples, 10)
+    eventually(lambda: watched.samples)
     bank.stop(path)
-    eventually(lambda: watched.state()[0] == "offline", 10)
+    eventually(lambda: watched.state()[0] == "offline")
     bank(name="squatter")  # takes the old name
     bank(name="daly")
-    eventually(lambda: watched.state()[0] == "online", 10)
+    eventually(lambda: watched.state()[0] == "online")
 
 
 def test_a_wrong_sign_is_an_alarm(bank, watch, eventually):
     watched = watch(bank(Bank(modes=["inverted-sign"])))
-    eventually(lambda: watched.alarms, 10)
+    eventually(lambda: watched.alarms)
     assert (watched.alarms[-1].state, watched.alarms[-1].severity) == ("raised", "warning")

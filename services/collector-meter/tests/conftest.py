@@ -63,7 +63,7 @@ def house(tmp_path):
                 kwargs=line | {"ready": listening},
             )
         thread.start()
-        assert ready.wait(5)
+        assert ready.wait(30)
         if tcp is not None:
             port = f"{'tcp' if tcp == 'tcp' else 'socket'}://127.0.0.1:{heard[0]}"
         served.append(House(bus, port))
@@ -71,7 +71,7 @@ def house(tmp_path):
             yield served[-1]
         finally:
             stop.set()
-            thread.join(5)
+            thread.join(30)
 
     yield serve
     for each in served:

@@ -330,13 +330,13 @@ def test_both_ways_through_the_poll_loop(mbmd, mesh, topics, site_file, broker, 
         publisher.say(READINGS)
         return {"by-rest", "by-mqtt"} <= set(samples)
 
-    eventually(both, timeout_s=10)
+    eventually(both)
     for sample in samples.values():
         assert sample.values["grid_power_w"] == -1234.5
     publisher.status("disconnected")
     mbmd.body = (503, "down")
-    eventually(lambda: set(states.values()) == {"offline"}, timeout_s=10)
+    eventually(lambda: set(states.values()) == {"offline"})
     stop.set()
     for thread in running:
-        thread.join(5)
+        thread.join(30)
     publisher.status("")

@@ -352,7 +352,7 @@ class Recorded:
 
     def end(self):
         self.stop.set()
-        self.thread.join(5)
+        self.thread.join(30)
 
 
 def test_one_dead_meter_does_not_stall_the_others(house, mesh, eventually):

@@ -42,7 +42,7 @@ class Watched:
     def stop(self):
         self._stop.set()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(30)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def watch(mesh, topics, site_file):
 def test_each_device_is_published_with_its_own_time(gateway, watch, eventually, tmp_path, firmware):
     server = gateway(firmware)
     watched = watch(server, '[devices.solar.names]\nE00121850001045 = "roof-east"\n')
-    eventually(lambda: len(watched.samples()) >= 2 and len(watched.samples(PANEL)) >= 2, 15)
+    eventually(lambda: len(watched.samples()) >= 2 and len(watched.samples(PANEL)) >= 2)
     assert len(watched.heard["status"]) == 21
     assert {watched.state(device) for device in watched.heard["status"]} == {"online"}
     assert watched.heard["info"]["roof-east"][0].serial == "E00121850001045"
@@ -86,7 +86,7 @@ def test_an_unchanged_measurement_is_one_sample(gateway, watch, eventually):
     server = gateway("legacy")
     server.pvs._refresh_s = 3600.0
     watched = watch(server)
-    eventually(lambda: watched.pollers[0].counters["polls"] >= 4, 15)
+    eventually(lambda: watched.pollers[0].counters["polls"] >= 4)
     assert len(watched.samples(PANEL)) == 1
     assert watched.state(PANEL) == "online"
 
@@ -94,30 +94,30 @@ def test_an_unchanged_measurement_is_one_sample(gateway, watch, eventually):
 def test_a_plug_is_pulled_and_comes_back(gateway, watch, eventually):
     server = gateway()
     watched = watch(server)
-    eventually(lambda: len(watched.samples(PANEL)) >= 1, 15)
+    eventually(lambda: len(watched.samples(PANEL)) >= 1)
     server.faults.rates["silent"] = 1.0
-    eventually(lambda: watched.state() == "offline" and watched.state(PANEL) == "offline", 15)
+    eventually(lambda: watched.state() == "offline" and watched.state(PANEL) == "offline")
     last = watched.samples(PANEL)[-1]
     assert last.values["pv_power_w"] is None
     assert last.quality == {"pv_energy_total_kwh": "stale"}
     assert last.values["pv_energy_total_kwh"] > 0
     assert "solar is offline" in watched.heard["status"][PANEL][-1].reason
     server.faults.rates.clear()
-    eventually(lambda: watched.state() == "online" and watched.state(PANEL) == "online", 15)
-    eventually(lambda: watched.samples(PANEL)[-1].values["pv_power_w"], 15)
+    eventually(lambda: watched.state() == "online" and watched.state(PANEL) == "online")
+    eventually(lambda: watched.samples(PANEL)[-1].values["pv_power_w"])
 
 
 def test_another_certificate_is_an_identity_mismatch(gateway, watch, eventually, tmp_path):
     server = gateway()
     watched = watch(server)
-    eventually(lambda: watched.samples(), 15)
+    eventually(lambda: watched.samples())
     server.stop()
-    eventually(lambda: watched.state() == "offline", 15)
+    eventually(lambda: watched.state() == "offline")
     count = len(watched.samples())
     other = tmp_path / "other.pem"
     make_certificate(other)
     gateway(pem=other, https_port=server.https_port, http_port=None)
-    eventually(lambda: watched.state() == "identity_mismatch", 15)
+    eventually(lambda: watched.state() == "identity_mismatch")
     assert "certificate has changed" in watched.heard["status"]["solar"][-1].reason
     assert watched.state(PANEL) == "offline"
     assert len(watched.samples()) == count
@@ -127,6 +127,6 @@ def test_a_gateway_that_refuses_is_said_to(gateway, watch, eventually):
     server = gateway("legacy")
     server.faults.rates["403"] = 1.0
     watched = watch(server)
-    eventually(lambda: watched.state() == "refusing", 15)
+    eventually(lambda: watched.state() == "refusing")
     server.faults.rates.clear()
-    eventually(lambda: watched.state() == "online", 15)
+    eventually(lambda: watched.state() == "online")

@@ -62,4 +62,4 @@ def emulated(tmp_path):
     yield start
     stop.set()
     for thread in threads:
-        thread.join(5)
+        thread.join(30)

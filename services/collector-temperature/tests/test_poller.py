@@ -43,13 +43,13 @@ def watch(mesh, site_file, monkeypatch):
     yield start
     stop.set()
     for thread in threads:
-        thread.join(5)
+        thread.join(30)
 
 
 def test_each_sensor_is_a_device(emulated, watch, eventually):
     said = watch(emulated(ROM, OTHER).root, roof=ROM, cellar=OTHER)
     for name, rom in (("roof", ROM), ("cellar", OTHER)):
-        eventually(lambda name=name: said[name]["telemetry"] and said[name]["settings"], 10)
+        eventually(lambda name=name: said[name]["telemetry"] and said[name]["settings"])
         assert said[name]["status"][-1].state == "online"
         assert said[name]["info"][-1].serial == rom
         assert said[name]["telemetry"][-1].values == {"temperature_c": 22.0625}
@@ -58,21 +58,21 @@ def test_each_sensor_is_a_device(emulated, watch, eventually):
 def test_a_sensor_that_vanishes_is_withdrawn_while_the_other_goes_on(emulated, watch, eventually):
     folder = emulated(ROM, OTHER)
     said = watch(folder.root, roof=ROM, cellar=OTHER)
-    eventually(lambda: said["roof"]["telemetry"] and said["cellar"]["telemetry"], 10)
+    eventually(lambda: said["roof"]["telemetry"] and said["cellar"]["telemetry"])
     folder.sensors[0].faults.rates["silent"] = 1.0
-    eventually(lambda: said["roof"]["status"][-1].state == "offline", 10)
+    eventually(lambda: said["roof"]["status"][-1].state == "offline")
     eventually(lambda: said["roof"]["telemetry"][-1].values == {"temperature_c": None})
-    eventually(lambda: f"there: {OTHER}" in said["roof"]["status"][-1].reason, 10)
+    eventually(lambda: f"there: {OTHER}" in said["roof"]["status"][-1].reason)
     assert said["cellar"]["status"][-1].state == "online"
     folder.sensors[0].faults.rates.clear()
-    eventually(lambda: said["roof"]["status"][-1].state == "online", 10)
-    eventually(lambda: said["roof"]["telemetry"][-1].values == {"temperature_c": 22.0625}, 10)
+    eventually(lambda: said["roof"]["status"][-1].state == "online")
+    eventually(lambda: said["roof"]["telemetry"][-1].values == {"temperature_c": 22.0625})
 
 
 def test_a_sensor_whose_checksum_never_fits_is_offline(emulated, watch, eventually):
     folder = emulated(ROM, faults=Faults({"nak": 1.0}))
     said = watch(folder.root, roof=ROM)
-    eventually(lambda: said["roof"]["status"], 10)
-    eventually(lambda: said["roof"]["status"][-1].state == "offline", 10)
+    eventually(lambda: said["roof"]["status"])
+    eventually(lambda: said["roof"]["status"][-1].state == "offline")
     assert "crc" in said["roof"]["status"][-1].reason
     assert not said["roof"]["telemetry"]

@@ -154,7 +154,7 @@ def test_one_bus_is_read_by_one_at_a_time(hang, tmp_path, monkeypatch):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(5)
+        thread.join(30)
     assert most == 1
 
 

@@ -41,7 +41,7 @@ def house(mesh, topics):
 
     yield say, status, heard
     stop.set()
-    thread.join(5)
+    thread.join(30)
 
 
 def newest(heard, kind="telemetry"):

@@ -120,7 +120,7 @@ def started(stand_ins, tmp_path):
     for process in running:
         if process.poll() is None:
             process.terminate()
-            process.wait(10)
+            process.wait(30)
         process.stdout.close()
 
 
@@ -169,7 +169,7 @@ def test_it_shows_a_page_and_stops_with_all_it_started(started, tmp_path, broker
     began = time.monotonic()
     process.send_signal(number)
     said = process.stdout.read()
-    assert process.wait(10) == 0, said
+    assert process.wait(30) == 0, said
     assert time.monotonic() - began < 8
     assert "stopped" in said
     assert left_in(tmp_path) == []
@@ -182,7 +182,7 @@ def test_it_shows_a_page_and_stops_with_all_it_started(started, tmp_path, broker
         assert "goes on" in said
         assert (tmp_path / "house" / "sunmesh.db").read_text() == lines
         other = started("--port", str(port()), "--broker-port", str(port()))
-        said = other.communicate(timeout=20)[0]
+        said = other.communicate(timeout=60)[0]
         assert other.returncode == 2
         assert "runs in" in said
         assert "--dir" in said
@@ -191,7 +191,7 @@ def test_it_shows_a_page_and_stops_with_all_it_started(started, tmp_path, broker
 def test_a_service_that_dies_stops_the_demo_and_is_named(started, stand_ins, tmp_path):
     (stand_ins / "web").write_text("#!/bin/sh\necho no page today\nexit 4\n")
     process = started("--port", str(port()), "--broker-port", str(port()))
-    said = process.communicate(timeout=30)[0]
+    said = process.communicate(timeout=60)[0]
     assert process.returncode == 1
     assert "web ended, so the demo stopped" in said
     assert "no page today" in said
@@ -203,7 +203,7 @@ def test_history_that_cannot_be_stored_is_said(started, tmp_path):
     house.mkdir()
     (house / "full").touch()
     process = started("--port", str(port()), "--broker-port", str(port()))
-    said = process.communicate(timeout=30)[0]
+    said = process.communicate(timeout=60)[0]
     assert process.returncode == 2
     assert "history could not be written" in said
     assert not (house / "history.json").exists()
@@ -217,7 +217,7 @@ def test_a_port_in_use_is_said_with_the_option_that_changes_it(started, option):
         number = taken.getsockname()[1]
         options = {"--port": str(port()), "--broker-port": str(port())} | {option: str(number)}
         process = started(*[word for pair in options.items() for word in pair])
-        said = process.communicate(timeout=30)[0]
+        said = process.communicate(timeout=60)[0]
     assert process.returncode == 2
     assert said.count("\n") == 1
     assert f"port {number} on 127.0.0.1 is in use" in said

@@ -32,12 +32,12 @@ def test_the_world_is_published_and_kept(mesh, topics, heard, eventually, tmp_pa
     path = tmp_path / "state" / "house.json"
     simulator = Simulator(World(House(), START), house, speed=60.0, state_file=path)
     stop = threading.Event()
-    assert house.wait_connected(5)
+    assert house.wait_connected(30)
     thread = threading.Thread(target=simulator.run, args=(stop,))
     thread.start()
     eventually(lambda: len(heard) >= 3, why="three worlds")
     stop.set()
-    thread.join(5)
+    thread.join(30)
     assert not thread.is_alive()
     times = [clock.parse(told["ts"]).timestamp() for _, told in heard]
     assert times == sorted(times)
@@ -54,7 +54,7 @@ def test_the_world_is_published_and_kept(mesh, topics, heard, eventually, tmp_pa
 
 def test_what_is_published_can_be_looked_up_later(mesh, heard, eventually, tmp_path):
     house = mesh("simulator")
-    assert house.wait_connected(5)
+    assert house.wait_connected(30)
     log = tmp_path / "world.jsonl"
     simulator = Simulator(World(House(), START), house, speed=20.0, log_file=log)
     before = clock.now()
@@ -73,8 +73,8 @@ def test_settings_of_an_emulator_reach_the_model(mesh, topics, eventually):
     emulator = mesh("emulator")
     simulator = Simulator(World(House(), START), house)
     settings = topics.sim("inverter/settings")
-    assert emulator.wait_connected(5)
-    assert house.wait_connected(5)
+    assert emulator.wait_connected(30)
+    assert house.wait_connected(30)
     emulator.publish(
         settings,
         b'{"ts":"2026-11-21T11:00:00.000Z","values":{"output_source_priority":"USB","x":1}}',
@@ -125,7 +125,7 @@ def test_the_command_begins_where_it_is_told_and_logs(site_file, heard, eventual
     command += ["--start", "2026-03-29T00:59:50Z", "--log-world", str(log)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
-            eventually(lambda: len(heard) >= 3, 20, "three worlds")
+            eventually(lambda: len(heard) >= 3, why="three worlds")
         finally:
             process.terminate()
             said = process.stderr.read()

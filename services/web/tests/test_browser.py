@@ -98,7 +98,7 @@ class Portal:
         self.board.streams.end()
         self.board.live.wake()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(30)
         self._server.task_dispatcher.shutdown(cancel_pending=True, timeout=2)
         wasyncore.close_all(self._sockets, ignore_all=True)
         self._client.stop(0.2)

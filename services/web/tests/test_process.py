@@ -44,7 +44,7 @@ class Portal:
         """Exit status, seconds, and what it said."""
         begun = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        _, said = self.process.communicate(timeout=20)
+        _, said = self.process.communicate(timeout=60)
         return self.process.returncode, time.monotonic() - begun, said
 
 
@@ -60,7 +60,7 @@ def portal(site_file, free_port, eventually, tmp_path) -> Iterator[Callable[...,
             '[devices.inverter]\nfamily = "axpert"\n'
         )
         made.append(Portal(site, free_port))
-        eventually(made[-1].up, 20, "the portal answers")
+        eventually(made[-1].up, why="the portal answers")
         return made[-1]
 
     yield start
@@ -94,7 +94,7 @@ def test_it_lives_small_says_so_and_stops(portal, mesh, topics, database, eventu
         encode(Sample(ts=clock.iso(clock.now()), values=VALUES)),
         retain=True,
     )
-    eventually(lambda: b"Sun covers everything" in running.get("/"), 10, "the sample is shown")
+    eventually(lambda: b"Sun covers everything" in running.get("/"), why="the sample is shown")
     topic = topics.service_status("web")
     eventually(lambda: topic in heard)
     assert decode(ServiceStatus, heard[topic]).state == "online"
@@ -113,7 +113,7 @@ def test_it_lives_small_says_so_and_stops(portal, mesh, topics, database, eventu
     def light() -> bool:
         return process.memory_full_info().uss / 2**20 <= OWN_MIB
 
-    eventually(light, 12, "what a day needed is given back")
+    eventually(light, why="what a day needed is given back")
 
     status, seconds, said = running.stop()
     assert status == 0, said
@@ -164,7 +164,7 @@ def test_pages_that_leave_give_their_threads_back(portal, eventually) -> None:
                 page.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
                 return page.recv(12) == b"HTTP/1.1 200"
 
-        eventually(free, 5, "a stream is free again")
+        eventually(free, why="a stream is free again")
         time.sleep(1.2)  # the streams above notice within a second that their page has gone
 
 

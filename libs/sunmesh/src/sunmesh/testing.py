@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from pathlib import Path
 import pytest
 
 from .config import BrokerSection
-from .mqtt import Mesh
+from .mqtt import Handler, Mesh
 from .topics import Topics
 
 Eventually = Callable[..., None]
@@ -92,6 +93,14 @@ def wait_for(predicate: Callable[[], object], timeout_s: float = 30.0, why: str 
         time.sleep(min(0.005 + waited_s / 20, 0.1))
 
 
+def quickest(measure: Callable[[], float], limit: float, tries: int = 30) -> float:
+    """The smallest of some measurements, made until one is within ``limit``: others only add."""
+    best = measure()
+    while best > limit and tries > 1:
+        best, tries = min(best, measure()), tries - 1
+    return best
+
+
 def _listening(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
         return True
@@ -144,7 +153,7 @@ class Server:
 class Broker(Server):
     """A private Mosquitto, with persistence and the limits that the mesh ships."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, autosave_s: int = 5) -> None:
         """Writes its configuration into ``folder``."""
         port = find_free_port()
         conf = folder / "mosquitto.conf"
@@ -152,7 +161,7 @@ class Broker(Server):
             f"listener {port} 127.0.0.1\n"
             "allow_anonymous true\n"
             f"{'user root' if os.geteuid() == 0 else ''}\n"
-            f"persistence true\npersistence_location {folder}/\nautosave_interval 5\n"
+            f"persistence true\npersistence_location {folder}/\nautosave_interval {autosave_s}\n"
             "max_queued_messages 100000\nmax_queued_bytes 104857600\n"
             "max_inflight_messages 1000\nmax_packet_size 2000000\nsys_interval 1\n",
             encoding="utf-8",
@@ -172,24 +181,18 @@ class MariaDB(Server):
     def __init__(self, folder: Path) -> None:
         """Makes its data folder, which takes a few seconds."""
         port = find_free_port()
-        data = folder / "data"
-        user = ["--user=root"] if os.geteuid() == 0 else []
-        install = [find_program("mariadb-install-db", "mysql_install_db"), "--no-defaults", *user]
-        subprocess.run(
-            [
-                *install,
-                f"--datadir={data}",
-                "--auth-root-authentication-method=normal",
-                "--skip-test-db",
-            ],
-            check=True,
-            capture_output=True,
-        )
+        data, scratch = folder / "data", folder / "scratch"
+        scratch.mkdir()
+        # A server that starts removes every temporary table that it finds, those of others, too.
+        options = ["--no-defaults", f"--datadir={data}", f"--tmpdir={scratch}"]
+        options += ["--user=root"] if os.geteuid() == 0 else []
+        install = [find_program("mariadb-install-db", "mysql_install_db"), *options]
+        install += ["--auth-root-authentication-method=normal", "--skip-test-db"]
+        made = subprocess.run(install, capture_output=True, text=True)
+        assert made.returncode == 0, made.stdout + made.stderr
         command = [
             find_program("mariadbd", "mysqld"),
-            "--no-defaults",
-            *user,
-            f"--datadir={data}",
+            *options,
             f"--socket={folder}/socket",
             f"--pid-file={folder}/pid",
             f"--port={port}",
@@ -211,6 +214,18 @@ class MariaDB(Server):
 
         with pymysql.connect(host="127.0.0.1", port=self.port, user="root") as connection:
             connection.cursor().execute(statement)
+
+
+class Client(Mesh):
+    """A client whose subscription stands at the broker once it is made."""
+
+    def subscribe(self, pattern: str, handler: Handler, qos: int = 1) -> None:
+        """As :meth:`Mesh.subscribe`; what is published afterwards, by whomever, arrives."""
+        granted = threading.Event()
+        self._client.on_subscribe = lambda *_: granted.set()
+        super().subscribe(pattern, handler, qos)
+        if self.connected and threading.current_thread() is not self._client._thread:
+            assert granted.wait(30), f"the broker grants {pattern}"
 
 
 @pytest.fixture(scope="session")
@@ -254,7 +269,7 @@ def mesh(broker: Broker, topics: Topics) -> Iterator[Callable[..., Mesh]]:
     made: list[Mesh] = []
 
     def make(service: str = "test", **options: object) -> Mesh:
-        client = Mesh(broker.config, topics, service, **options)  # type: ignore[arg-type]
+        client = Client(broker.config, topics, service, **options)  # type: ignore[arg-type]
         made.append(client)
         client.start()
         assert client.wait_connected(30), "the broker answers"

@@ -37,6 +37,10 @@ DAY_MS = 86_400_000
 BEST_OF_DAYS = 10
 COMPARED = 12
 """Buckets before the battery was full that today's sky is judged by."""
+MIN_COMPARED_WH = 20.0
+"""Less sun than this in that hour says nothing of the sky."""
+SKY_MS = 12 * 3_600_000
+"""Nor does that of yesterday, when the battery has been full ever since."""
 MIN_LIGHT_W_M2 = 50.0
 MIN_SHARE = 0.1
 """Less than this share of what was expected is within what an estimate can be wrong by."""
@@ -236,7 +240,8 @@ def curtailed(
     """Energy the panels could have given while the battery was full, for [start, end).
 
     A bucket depends on the same time of the ``days`` before it and on the hour before the battery
-    was full. Only buckets that were full all the time, and lost more than a tenth, have a row.
+    was full (where no irradiance is measured: no sun in that hour, no guess). Only buckets that
+    were full all the time, and lost more than a tenth, have a row.
 
     Args:
         pv: Wh by bucket, from ``days`` before ``start`` on.
@@ -261,6 +266,8 @@ def curtailed(
             guess = expected(pv, ts, clear_sky, days)
             if guess is not None:
                 low = bucket_of(full[index][0])
+                if ts - low > SKY_MS:
+                    continue
                 if low not in skies:
                     skies[low] = _sky(pv, low, clear_sky, days)
                 guess *= skies[low]
@@ -274,11 +281,14 @@ def curtailed(
 def _sky(
     pv: Mapping[int, float], full_since: int, light: Mapping[int, float] | None, days: int
 ) -> float:
-    """How the last hour before the battery was full compares with the best days, 0 to 1."""
+    """How the last hour before the battery was full compares with the best days, 0 to 1.
+
+    0 when there was no sun to compare: then nobody knows.
+    """
     had = could = 0.0
     for ts in range(full_since - COMPARED * BUCKET_MS, full_since, BUCKET_MS):
         wh, best = pv.get(ts), expected(pv, ts, light, days)
         if wh is not None and best is not None:
             had += wh
             could += best
-    return min(1.0, had / could) if could > 0 else 1.0
+    return min(1.0, had / could) if could >= MIN_COMPARED_WH else 0.0

@@ -26,6 +26,10 @@ STRETCH_MS = 6 * 3_600_000
 """And a coarse one's; pauses do not count."""
 AGREE = 0.15
 """Between two steps of a coarse counter power may differ from it by so much of its rise."""
+FROZEN_W = 50.0
+"""A fine counter that stands still while so much flows is stuck, or 0 for "not supported"."""
+FROZEN_STEPS = 5
+"""And so many of its steps were due."""
 FULL = 0.9
 """Power that covers so much of a stretch knows it all."""
 ESTIMATED_MS = 3_600_000
@@ -268,7 +272,7 @@ class _Entry:
 
     def _fine(self, rises: Sequence[Rise]) -> None:
         add, source, curve = self.ledger.add, self.source, self.curve
-        before, after = self.ledger.start - LUMP_MS, self.ledger.end + LUMP_MS
+        before, after = self.ledger.start - 2 * LUMP_MS, self.ledger.end + 2 * LUMP_MS
         flat: int | None = None  # since when the counter has stood still
         for rise in rises:
             low, high, wh, verdict = rise
@@ -283,8 +287,7 @@ class _Entry:
                     continue
                 if flat is not None:
                     low = max(flat, high - LUMP_MS)
-                    if flat < low:
-                        add(flat, low, 0.0, _MEASURED, source)
+                    self._still(flat, low)
                     flat = None
                 if curve is not None and low // BUCKET_MS != (high - 1) // BUCKET_MS:
                     energy, share = self._power(low, high)
@@ -294,14 +297,29 @@ class _Entry:
                 add(low, high, wh, _MEASURED, source)
                 continue
             if flat is not None:
-                add(flat, low, 0.0, _MEASURED, source)
+                self._still(flat, low)
                 flat = None
             if verdict == RECOVERED:
                 self._gap(low, high, wh)
             else:
                 self._change(rise)
         if flat is not None:
-            add(flat, min(after, rises[-1].end), 0.0, _MEASURED, source)
+            self._still(flat, min(after, rises[-1].end))
+
+    def _still(self, low: int, high: int) -> None:
+        """A counter that does not move: nothing flowed, unless power says it is stuck."""
+        if self.curve is None:
+            if low < high:
+                self.ledger.add(low, high, 0.0, _MEASURED, self.source)
+            return
+        due_wh = FROZEN_STEPS * self.counter.resolution_kwh * 1000
+        at = low
+        while at < high:
+            to = min(high, at - at % LUMP_MS + LUMP_MS)
+            energy, _ = self._power(at, to)
+            if energy <= due_wh or energy <= FROZEN_W * (to - at) / MS_PER_H:
+                self.ledger.add(at, to, 0.0, _MEASURED, self.source)
+            at = to
 
     def _gap(self, low: int, high: int, wh: float) -> None:
         """A rise over a pause of a fine counter."""
@@ -499,7 +517,7 @@ def book(
 
 def _walk(rises: Sequence[Rise], ts: int, coarse: bool) -> int | None:
     """Where the stretch that holds ``ts`` begins at the earliest; None before the first rise."""
-    left = STRETCH_MS if coarse else LUMP_MS
+    left = STRETCH_MS if coarse else 2 * LUMP_MS
     for rise in reversed(rises[: bisect_left(rises, ts, key=lambda rise: rise.start)]):
         if rise.verdict == NORMAL:
             span = min(ts, rise.end) - rise.start
@@ -513,7 +531,7 @@ def _walk(rises: Sequence[Rise], ts: int, coarse: bool) -> int | None:
 
 def _walk_on(rises: Sequence[Rise], ts: int, coarse: bool) -> int | None:
     """Where the stretch that holds ``ts`` ends at the latest; None after the last rise."""
-    left = STRETCH_MS if coarse else LUMP_MS
+    left = STRETCH_MS if coarse else 2 * LUMP_MS
     for rise in rises[bisect_right(rises, ts, key=lambda rise: rise.end) :]:
         if rise.verdict == NORMAL:
             span = rise.end - max(ts, rise.start)

@@ -7,7 +7,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from . import __version__, config, ports, service
-from .archive import backup_verbs
+from .archive import backup_verbs, export_verb
+from .archive.importing import cli as import_verb
 
 
 def main() -> None:
@@ -33,6 +34,8 @@ def entry(arguments: list[str]) -> int:
     devices.add_argument("--dev", type=Path, default=Path("/dev"), help=argparse.SUPPRESS)
     devices.set_defaults(run=_devices)
     backup_verbs.add(verbs)
+    import_verb.add(verbs)
+    export_verb.add(verbs)
     options = parser.parse_args(arguments)
     status: int = options.run(options)
     return status

@@ -8,6 +8,7 @@ import time
 import tomllib
 from pathlib import Path
 
+import psutil
 import pytest
 from sqlalchemy import create_engine, text
 from sunmesh.messages import ServiceStatus, decode
@@ -32,7 +33,17 @@ class Process:
     def said(self):
         return self.log.read_text(errors="replace")
 
-    def stop(self, timeout_s=10):
+    def settle(self):
+        """Wait until it has started whatever it starts, and rests."""
+        process, before_s = psutil.Process(self.popen.pid), -1.0
+        for _ in range(30):
+            used_s = sum(process.cpu_times()[:2])
+            if used_s - before_s < 0.03:
+                break
+            before_s = used_s
+            time.sleep(0.3)
+
+    def stop(self, timeout_s=30):
         """Ask it to stop; returns how long that took [s]."""
         began = time.monotonic()
         if self.popen.poll() is None:

@@ -7,6 +7,7 @@ import pytest
 from sunmesh.errors import FrameError, IdentityError, RefusedError, Sleeping, TransportError
 from sunmesh.messages import Info
 from sunmesh.poll import Condition, Member, Poller, Reading, withdrawn
+from sunmesh.testing import when_said
 
 GOOD = Reading({"battery_voltage_v": 53.2, "pv_energy_total_kwh": 12.5, "device_mode": "battery"})
 
@@ -64,15 +65,9 @@ def watch(mesh, topics):
         poller = Poller(
             "x", source, collector, **{"interval_s": 0.02, "back_off_limit_s": 0.05} | options
         )
-        poller.polls_at, publish = {}, collector.publish
-
-        def noted(topic, payload, **how):
-            """By state: how many rounds there had been when it was said."""
-            if topic == topics.status("x"):
-                poller.polls_at[json.loads(payload)["state"]] = poller.counters["polls"]
-            return publish(topic, payload, **how)
-
-        collector.publish = noted
+        poller.polls_at_loss = when_said(
+            collector, topics.status("x"), "offline", lambda: poller.counters["polls"]
+        )
         thread = threading.Thread(target=poller.run, args=(stop,))
         threads.append(thread)
         thread.start()
@@ -118,7 +113,7 @@ def test_a_silent_device_is_offline_within_three_rounds_and_said_once(watch, eve
         eventually(lambda: "offline" in states(heard))
         later = poller.counters["polls"] + 3
         eventually(lambda: poller.counters["polls"] >= later)
-    assert poller.polls_at["offline"] <= 1 + 3 + 1
+    assert poller.polls_at_loss[0] <= 1 + 3 + 1
     assert states(heard) == ["online", "offline"]
     assert len([r for r in caplog.records if "offline" in r.message]) == 1
     assert source.calls.count("open") > 1, "the port is opened again"

@@ -11,6 +11,7 @@ from sunmesh.emulation import Faults, World
 from sunmesh.messages import Alarm, Info, Sample, Settings, Status, decode
 from sunmesh.poll import Poller
 from sunmesh.serialport import SerialPort
+from sunmesh.testing import when_said
 
 
 class Watched:
@@ -31,12 +32,16 @@ class Watched:
                 topic, lambda m, kind=kind, kept=kept: kept.append(decode(kind, m.payload))
             )
         self.link = Link(Bus(SerialPort(config.port, 9600, holder="test")), config.timeout_s)
-        self.poller = Poller(
-            "battery", Daly(config, self.link), mesh("collector-bms"), interval_s=0.1
-        )
+        client = mesh("collector-bms")
+        self.poller = Poller("battery", Daly(config, self.link), client, interval_s=0.1)
+        self.at_loss = when_said(client, topics.status("battery"), "offline", self.counts)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self.poller.run, args=(self._stop,))
         self._thread.start()
+
+    def counts(self):
+        """Rounds and time-outs until now."""
+        return self.poller.counters["polls"], self.link.counters["timeouts"]
 
     def state(self):
         return (self.states[-1].state, self.states[-1].reason) if self.states else ("", "")
@@ -51,7 +56,7 @@ def watch(mesh, topics):
     made = []
 
     def start(port, **settings):
-        config = BmsDevice(port=str(port), timeout_s=0.15, **settings)
+        config = BmsDevice(port=str(port), timeout_s=0.3, **settings)
         made.append(Watched(mesh, topics, config))
         return made[-1]
 
@@ -74,7 +79,8 @@ def test_a_silent_pack_is_offline_within_three_rounds(bank, watch, eventually):
     watched = watch(bank(faults=Faults({"silent": 1.0})))
     eventually(lambda: watched.state()[0] == "offline")
     assert "no answer at address 1" in watched.state()[1]
-    assert watched.link.counters["timeouts"] <= watched.poller.counters["polls"] <= 3
+    polls, timeouts = watched.at_loss[0]
+    assert timeouts <= polls <= 3
     assert not watched.samples
 
 

@@ -119,7 +119,7 @@ def test_a_sensor_without_a_name_is_said_once(hang, thermometer, caplog):
 
 
 def test_a_read_that_does_not_end_stalls_nobody_for_long(hang, tmp_path, monkeypatch):
-    monkeypatch.setattr(transport, "DEADLINE_S", 0.2)
+    monkeypatch.setattr(transport, "DEADLINE_S", 1.0)
     folder = hang(21.0, OTHER)
     (folder / "w1_slave").unlink()
     os.mkfifo(folder / "w1_slave")  # opening it blocks, as a sick bus does
@@ -130,7 +130,7 @@ def test_a_read_that_does_not_end_stalls_nobody_for_long(hang, tmp_path, monkeyp
     began = time.monotonic()
     with pytest.raises(TransportError, match="has not come back yet"):
         bus.read(OTHER)
-    assert time.monotonic() - began < 0.1, "no second thread waits behind the first"
+    assert time.monotonic() - began < 0.9, "no second thread waits behind the first"
     assert "t=20000" in bus.read(ROM)
     (folder / "w1_slave").open("w").close()  # the stuck reader ends
 

@@ -22,7 +22,7 @@ def house(mesh, topics):
             f"{topics.root}/battery/{kind}",
             lambda m, kind=kind: heard.append((kind, json.loads(m.payload))),
         )
-    group = GroupDevice(("bms-1", "bms-2"), interval_s=1.0, max_age_s=5.0)
+    group = GroupDevice(("bms-1", "bms-2"), interval_s=1.0, max_age_s=60.0)
     client = mesh("group")
     groups = Groups({"battery": group}, client)
     stop = threading.Event()
@@ -62,13 +62,13 @@ def test_a_group_speaks_marks_what_is_partial_and_goes_offline(house, eventually
     status("bms-1", "sleeping")
     eventually(lambda: newest(heard, "status")["state"] == "offline")
     assert "bms-1: sleeping" in newest(heard, "status")["reason"]
-    assert newest(heard)["values"]["battery_power_w"] is None
+    eventually(lambda: newest(heard)["values"]["battery_power_w"] is None)
 
 
 def test_an_old_sample_is_a_missing_member(house, eventually):
     say, _, heard = house
     say("bms-1", 300.0)
-    say("bms-2", 200.0, age_s=60.0)
+    say("bms-2", 200.0, age_s=600.0)
     eventually(lambda: (newest(heard) or {}).get("quality") == {"battery_power_w": "partial"})
 
 
@@ -93,7 +93,7 @@ def test_a_wrong_group_is_one_line_and_status_2(site_file, table, says):
         capture_output=True,
         text=True,
         check=False,
-        timeout=20,
+        timeout=60,
     )
     assert done.returncode == 2
     assert says in done.stderr

@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -28,6 +29,7 @@ from .mqtt import Handler, Mesh
 from .topics import Topics
 
 Eventually = Callable[..., None]
+Note = TypeVar("Note")
 _numbers = itertools.count(1)
 
 PORTS = range(20_000, 32_000)
@@ -99,6 +101,23 @@ def quickest(measure: Callable[[], float], limit: float, tries: int = 30) -> flo
     while best > limit and tries > 1:
         best, tries = min(best, measure()), tries - 1
     return best
+
+
+def when_said(client: Mesh, topic: str, word: str, note: Callable[[], Note]) -> list[Note]:
+    """What ``note`` answers each time that ``client`` publishes ``word``, at that very moment.
+
+    Whoever looks once the message has arrived looks too late: its sender has gone on.
+    """
+    notes: list[Note] = []
+    publish = client.publish
+
+    def noted(where: str, payload: bytes, **how: object) -> bool:
+        if where == topic and word.encode() in payload:
+            notes.append(note())
+        return publish(where, payload, **how)  # type: ignore[arg-type]
+
+    client.publish = noted  # type: ignore[method-assign, assignment]
+    return notes
 
 
 def _listening(port: int) -> bool:

@@ -13,13 +13,17 @@ class DatabaseError(SunmeshError):
     """The database cannot take the rows now; the same batch may be tried again."""
 
 
-def engine(url: str, *, read_only: bool = False, patient: bool = False) -> Engine:
+def engine(
+    url: str, *, read_only: bool = False, patient: bool = False, committed: bool = False
+) -> Engine:
     """A small engine for one connection at a time.
 
     Args:
         url: SQLAlchemy's.
         read_only: SQLite then does not take the write lock.
         patient: no time-out on an answer, for migrations of large tables.
+        committed: each statement sees what is committed by then, and INSERT ... SELECT and DELETE
+            lock no row but those that they write.
     """
     if make_url(url).get_backend_name() == "sqlite":
         return _sqlite(url, read_only)
@@ -31,6 +35,7 @@ def engine(url: str, *, read_only: bool = False, patient: bool = False) -> Engin
         pool_pre_ping=True,
         pool_recycle=1800,
         connect_args={"connect_timeout": 3, **wait},
+        **({"isolation_level": "READ COMMITTED"} if committed else {}),
     )
 
 

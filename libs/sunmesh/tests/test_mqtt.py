@@ -3,6 +3,7 @@ import sys
 import threading
 import time
 
+import msgspec
 import pytest
 from sunmesh.config import BrokerSection
 from sunmesh.mqtt import Mesh, Message
@@ -155,3 +156,49 @@ except BlockingIOError:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "nothing yet\n", done.stderr
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_many_are_acknowledged_at_once(broker, topics, mesh, heard, eventually, protocol):
+    config = msgspec.structs.replace(broker.config, protocol=protocol)
+    publisher = mesh("publisher")
+    topic = topics.telemetry("a")
+
+    def connect() -> Mesh:
+        reader = Mesh(config, topics, "reader", session_expiry_s=60, manual_ack=True)
+        reader.subscribe(topic, heard.append)
+        reader.start()
+        assert reader.wait_connected(5)
+        return reader
+
+    reader = connect()
+    publisher.publish(topic, b"first", retain=True)  # the subscription may be a moment behind
+    eventually(lambda: heard)
+    for n in range(100):
+        publisher.publish(topic, b"%d" % n)
+    eventually(lambda: len(heard) == 101)
+    reader.ack_all([])
+    reader.ack_all([message.mid for message in heard[:61]])
+    assert reader.drain(5)
+    time.sleep(0.2)
+    del heard[:]
+    reader.reconnect()  # what was acknowledged does not come again, but for what is retained
+    eventually(
+        lambda: [m.payload for m in heard if not m.retain] == [b"%d" % n for n in range(60, 100)]
+    )
+    reader.ack_all([message.mid for message in heard])
+    time.sleep(0.2)
+    reader.stop()
+    del heard[:]
+    publisher.publish(topic, b"last")
+    reader = connect()
+    eventually(lambda: [m.payload for m in heard if not m.retain] == [b"last"])
+    reader.stop()
+
+
+def test_why_a_connection_was_lost(mesh, eventually):
+    lost = []
+    mesh("same").on_lost(lost.append)
+    mesh("same")
+    eventually(lambda: lost)
+    assert isinstance(lost[0], str)

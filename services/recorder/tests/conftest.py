@@ -1,6 +1,7 @@
 """What the recorder's tests share: a database of each sort, and the real process."""
 
 import contextlib
+import json
 import os
 import signal
 import sqlite3
@@ -38,12 +39,12 @@ def sqlite_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def stores() -> Iterator[Callable[[str], Store]]:
+def stores() -> Iterator[Callable[..., Store]]:
     """Stores that migrate in this process; closed at the end."""
     made: list[Store] = []
 
-    def make(url: str) -> Store:
-        store = Store(url, lambda _now: migrate(url))
+    def make(url: str, **limits: int) -> Store:
+        store = Store(url, lambda _now: migrate(url), **limits)
         made.append(store)
         return store
 
@@ -140,7 +141,10 @@ def recorder(site_file: Callable[[str], Path], tmp_path: Path) -> Iterator[Calla
     ) -> Process:
         if not fresh:
             migrate(url)
-        lines = [f"{key} = {value}" for key, value in {"linger_s": linger_s, **settings}.items()]
+        lines = [
+            f"{key} = {json.dumps(value)}"
+            for key, value in {"linger_s": linger_s, **settings}.items()
+        ]
         config = site_file(
             f'{broker}\n[database]\nurl = "{url}"\n[recorder]\n' + "\n".join(lines) + "\n"
         )

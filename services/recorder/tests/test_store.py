@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from recorder import store as store_module
 from recorder.codec import AlarmHeard, DocumentHeard, Item, StatusHeard, Telemetry
-from recorder.store import Store, as_text, guess
+from recorder.spread import as_text, guess
+from recorder.store import Store
 from sunmesh.database.sql import DatabaseError
 from sunmesh.messages import Alarm, Status
 from sunmesh.vocabulary import Kind
 
 from .conftest import T0, iso, rows, samples
 
-Stores = Callable[[str], Store]
+Stores = Callable[..., Store]
 
 
 def sample(ms: int, values: dict[str, Any], quality: dict[str, str] | None = None) -> Telemetry:
@@ -303,10 +303,9 @@ def test_names_differ_by_case(url: str, stores: Stores) -> None:
 
 
 def test_a_mad_publisher_does_not_fill_the_table_of_series(
-    url: str, stores: Stores, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    url: str, stores: Stores, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(store_module, "MAX_SERIES", 10)
-    store = stores(url)
+    store = stores(url, max_series=10)
     store.write([sample(T0, {"pv_power_w": 1.0})])
     for n in range(3):
         store.write([sample(T0 + n, {f"q{n}_{m}": 1.0 for m in range(20)})])

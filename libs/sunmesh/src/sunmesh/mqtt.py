@@ -12,7 +12,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,9 @@ if vars(paho)["ssl"] is None:
     vars(paho)["ssl"] = _NoTls
 
 log = logging.getLogger(__name__)
+
+PUBACK = b"\x40\x02"
+"""The start of an acknowledgement without a reason: the same in MQTT 5 and 3.1.1."""
 
 KEEPALIVE_S = 30
 BACKLOG = 20_000
@@ -108,8 +111,10 @@ class Mesh:
         self._receive_maximum = receive_maximum
         self._subscriptions: list[tuple[str, int, Handler]] = []
         self._handlers: dict[str, list[Handler]] = {}
+        self._subscribing = threading.Lock()
         self._connected = threading.Event()
         self._on_connect: list[Callable[[], None]] = []
+        self._on_lost: list[Callable[[str], None]] = []
         self._lost_logged = False
         self._started = False
         self._client = paho.Client(
@@ -139,6 +144,10 @@ class Mesh:
     def on_connect(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after each connect, once the subscriptions are made again."""
         self._on_connect.append(callback)
+
+    def on_lost(self, callback: Callable[[str], None]) -> None:
+        """Call ``callback`` with the reason when the broker or the line ends a connection."""
+        self._on_lost.append(callback)
 
     def start(self) -> None:
         """Connect in the background and for ever; an absent broker is waited for."""
@@ -238,14 +247,26 @@ class Mesh:
 
     def subscribe(self, pattern: str, handler: Handler, qos: int = 1) -> None:
         """Give every message that matches ``pattern`` to ``handler``, after each reconnect too."""
-        self._subscriptions.append((pattern, qos, handler))
-        self._handlers.clear()
-        if self.connected:
-            self._client.subscribe(pattern, qos)
+        with self._subscribing:
+            self._subscriptions.append((pattern, qos, handler))
+            self._handlers.clear()
+            if self.connected:
+                self._client.subscribe(pattern, qos)
 
     def ack(self, message: Message) -> None:
         """The message is stored; the broker may forget it (only with ``manual_ack``)."""
         self._client.ack(message.mid, message.qos)
+
+    def ack_all(self, mids: Sequence[int]) -> None:
+        """As :meth:`ack` for many of QoS 1, in one piece: what wakes paho up costs more than that.
+
+        Args:
+            mids: of the messages, in the order of their arrival.
+        """
+        if not mids:
+            return
+        acks = b"".join([PUBACK + mid.to_bytes(2, "big") for mid in mids])
+        self._client._packet_queue(PUBACK[0], acks, mids[-1], 1)
 
     # -- paho's callbacks, in its thread -----------------------------------------------------------
 
@@ -255,10 +276,11 @@ class Mesh:
         if reason.is_failure:
             self._lost(f"the broker at {self._where} refuses {self.client_id}: {reason}")
             return
-        for pattern, qos, _handler in self._subscriptions:
-            self._client.subscribe(pattern, qos)
-        self.counters["connects"] += 1
-        self._connected.set()
+        with self._subscribing:  # or what is added just now would wait for the next connect
+            for pattern, qos, _handler in self._subscriptions:
+                self._client.subscribe(pattern, qos)
+            self.counters["connects"] += 1
+            self._connected.set()
         if self._lost_logged or self.counters["connects"] == 1:
             log.info("connected to the broker at %s", self._where)
         self._lost_logged = False
@@ -274,6 +296,8 @@ class Mesh:
         self._connected.clear()
         if reason.is_failure and self._started:
             self._lost(f"lost the broker at {self._where} ({reason}); trying again")
+            for callback in self._on_lost:
+                self._guard(callback, str(reason))
 
     def _message(self, _client: object, _data: object, raw: paho.MQTTMessage) -> None:
         self.counters["received"] += 1

@@ -52,11 +52,28 @@ def _entry() -> int:
 def _run(site: Site) -> int:
     from sunmesh.mqtt import Mesh
 
-    from .service import Recorder, migrate_apart
+    from .codec import is_raw
+    from .service import Recorder, migrate_apart, summarize
+    from .spool import Spool
     from .store import Store
 
     settings = site.section("recorder", RecorderConfig)
-    store = Store(site.database.sqlalchemy_url(), migrate_apart(site.path))
+    store = Store(
+        site.database.sqlalchemy_url(),
+        migrate_apart(site.path),
+        max_series=settings.max_series,
+        new_series_a_minute=settings.new_series_a_minute,
+    )
+    spool = Spool(
+        (site.path.parent / settings.spool_dir).resolve(),
+        settings.spool_mb * 1_000_000,
+        is_raw,
+        summarize,
+    )
+    try:
+        spool.open()
+    except OSError as err:
+        logging.getLogger(__name__).error("%s cannot be used: %s", spool.folder, err.strerror)
     mesh = Mesh(
         site.broker,
         site.topics,
@@ -65,7 +82,7 @@ def _run(site: Site) -> int:
         manual_ack=True,
         receive_maximum=min(1000, settings.buffer_messages),
     )
-    recorder = Recorder(settings, mesh, store)
+    recorder = Recorder(settings, mesh, store, spool)
     return service.run("recorder", __version__, mesh, recorder.work, recorder.counters)
 
 

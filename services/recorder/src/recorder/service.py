@@ -1,4 +1,9 @@
-"""From the broker to the store: a bounded buffer, batches, acknowledgements after the commit.
+"""From the broker into the spool, from the spool into the database.
+
+Three threads: the broker client's puts messages into a bounded buffer; the intake writes them into
+the spool, a group at a time, and acknowledges them; the worker gives the spool's records to the
+database, a batch at a time. While the spool cannot be written, the worker takes messages from
+memory and acknowledges them after the commit.
 
 The broker's window is not counted on: Mosquitto 2.0.11 keeps it only until the first
 acknowledgement. What finds no room in the buffer is left unacknowledged, and so is everything
@@ -12,71 +17,77 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+import msgspec
 from sunmesh import clock
 from sunmesh.database import tables
 from sunmesh.database.sql import DatabaseError
-from sunmesh.errors import MessageError
+from sunmesh.errors import ConfigError, MessageError
 from sunmesh.messages import MAX_BYTES
 from sunmesh.mqtt import Mesh, Message
+from sunmesh.voice import Condition
 
-from . import codec
-from .codec import Item, Telemetry
+from . import codec, spool
+from .codec import DocumentHeard, Gap, Item, StatusHeard, Telemetry
 from .config import RecorderConfig
+from .spool import Batch, Record, Spool
 from .store import RefusedRowError, Store, Written
+from .watch import DROPPED_TOPIC, Alarms, Drops, MachineClock, Rivals
 
 log = logging.getLogger(__name__)
 
 BUFFER_BYTES = 8 * 1024 * 1024
 """Payload bytes held at most; 5000 messages of the usual 400 bytes are 2 MB."""
 
+BURST = 20
+"""So many messages at once are a load, not a house at rest; also Mosquitto's default window."""
+GROUP = 256
+"""So many messages are written to the spool at once."""
+QUIET_S = 0.02
+"""Under load, a pause of that length ends a group [s]."""
+LOAD_S = 1.0
+"""A load is over when no burst came for so long [s]."""
+
 DRAIN_ROWS = 200
-"""A commit of a backlog has so many rows at least, where the broker's window allows it."""
+"""A commit of a backlog has so many rows at least."""
 
-BEHIND_S = 10.0
-"""Samples older than that are a backlog: do not linger for more when the broker pauses [s]."""
-
-PAUSE_S = 0.1
+TEND_S = 1.0
 ROOM_S = 5.0
 """How long a message may wait for room; well under the keep-alive of 30 s."""
 
 RETRY_S = (1.0, 30.0)
-"""First and longest pause between two tries on a database that is away [s]."""
+"""First and longest pause between two tries on a database or a spool that is away [s]."""
+
+STOP_S = 0.8
+"""What waits at the end is given to the database for that long; the rest stays in the spool."""
+
+FILLING, EMPTYING = 0.8, 0.6
+"""Shares of the spool at which its alarm is raised, and cleared again."""
 
 
-@dataclass(slots=True)
-class Received:
-    """A message, the connection that it came over, and why it cannot be read, if so."""
+class Received(NamedTuple):
+    """A message and whom to tell that it is stored: its number, and the connection it came over."""
 
-    message: Message
+    record: Record
+    mid: int
     connection: int
-    refused: str = ""
 
 
 @dataclass(slots=True)
-class Batch:
-    """Messages in the order of their arrival, and what they say."""
+class Work:
+    """A batch on its way: what it says, and where it came from."""
 
-    messages: list[Received] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
-    values: int = 0
+    messages: int = 0
     oldest: int | None = None
-    newest: int = 0
-
-    def add(self, received: Received, item: Item | None) -> None:
-        """Take a message; ``item`` is None when it has nothing to store."""
-        self.messages.append(received)
-        if item is None:
-            return
-        self.items.append(item)
-        self.values += len(item.values) if isinstance(item, Telemetry) else 1
-        # a retained sample is as old as the device's silence and says nothing about a backlog
-        if isinstance(item, Telemetry) and not received.message.retain:
-            self.oldest = item.ms if self.oldest is None else min(self.oldest, item.ms)
-            self.newest = max(self.newest, item.ms)
+    first: int = 1 << 62
+    last: int = 0
+    spooled: Batch | None = None
+    held: list[Received] = field(default_factory=list)
 
 
 class BadPayloads:
@@ -97,191 +108,525 @@ class BadPayloads:
 
 
 class Recorder:
-    """Takes messages from ``mesh`` and writes them into ``store``.
+    """Takes messages from ``mesh`` through ``spool`` into ``store``.
 
     Args:
         config: how to batch.
         mesh: a client with manual acknowledgement and a session that outlives it.
         store: where rows go.
+        spool: where messages wait for it.
     """
 
-    def __init__(self, config: RecorderConfig, mesh: Mesh, store: Store) -> None:
+    def __init__(self, config: RecorderConfig, mesh: Mesh, store: Store, spool: Spool) -> None:
         """Subscribes; messages come once the mesh is started."""
         self._config = config
         self._mesh = mesh
         self._store = store
+        self._spool = spool
         self._bad = BadPayloads()
+        self._guard = threading.Lock()
+        self._arrived = threading.Condition(self._guard)
+        self._stored = threading.Condition(self._guard)
+        self._roomy = threading.Condition(self._guard)
         self._waiting: deque[Received] = deque()
-        self._bytes = 0
-        self._change = threading.Condition()
+        self._held: deque[Received] = deque()
+        self._count = self._bytes = 0
+        self._first_at = 0.0
+        self._load_until = 0.0
+        self._spooled_at = 0.0
+        self._committed_at = 0.0
+        self._last_commit: int | None = None
+        self._rows_a_message = 1.0
         self._stopping = False
+        self._all_in = threading.Event()
         self._overflowed = False
         self._connection = 0
         self._asked = 0
-        self._pending: Batch | None = None
+        self._spool_ok: bool | None = None
+        self._spool_error = ""
+        self._retry_spool_at = 0.0
+        self._work: Work | None = None
         self._lag_s = 0.0
         self._database_ok: bool | None = None
         self._totals = dict.fromkeys(
-            ("messages", "rows", "commits", "overflows", "refused_rows"), 0
+            ("messages", "rows", "commits", "overflows", "refused_rows", "refused_times"), 0
         )
+        self._history: deque[tuple[float, int, int, int]] = deque(maxlen=10)
+        self._clock = MachineClock()
+        self._alarms = Alarms(mesh)
+        self._drops = Drops(spool.folder / "broker.json")
+        self._rivals = Rivals(mesh.client_id)
         mesh.on_connect(self._connected)
+        mesh.on_lost(self._rivals.lost)
+        mesh.subscribe(DROPPED_TOPIC, self._dropped, qos=0)
         for kind in codec.KINDS:
             mesh.subscribe(mesh.topics.every(kind), self.receive)
 
     def counters(self) -> dict[str, int | float | str | None]:
         """What belongs into the health message."""
-        batch = self._pending
-        lag_s = self._lag_s
-        if batch is not None and batch.oldest is not None:
-            lag_s = _age_s(batch.oldest)
+        depth = self._spool.depth
+        now_ms = clock.epoch_ms(clock.now())
+        work, lag_s = self._work, self._lag_s
+        if work is not None and work.oldest is not None:
+            lag_s = max(0.0, (now_ms - work.oldest) / 1000)
         return {
             **self._totals,
+            **self._rates(),
             "bad_payloads": self._bad.count,
             "bad_values": self._store.bad_values,
-            "buffered": len(self._waiting) + (len(batch.messages) if batch else 0),
+            "refused_series": self._store.refused_series,
+            "buffered": self._count,
             "lag_s": round(lag_s, 1),
+            "last_commit": self._last_commit and clock.iso(clock.from_ms(self._last_commit)),
             "database_ok": None if self._database_ok is None else int(self._database_ok),
+            "spool_ok": None if self._spool_ok is None else int(self._spool_ok),
+            "spool_messages": depth.messages,
+            "spool_bytes": depth.bytes,
+            "spool_share": round(depth.share, 3),
+            "spool_oldest_s": depth.oldest and round(max(0, now_ms - depth.oldest) / 1000, 1),
+            "spool_syncs": self._spool.syncs,
+            "spool_torn": self._spool.torn,
+            "spool_damaged": self._spool.damaged,
+            "spool_thrown": self._spool.thrown,
+            "broker_dropped": self._drops.total,
+        }
+
+    def _rates(self) -> dict[str, float]:
+        """A second, over the last minutes; the health message asks twice a minute."""
+        totals = self._totals
+        now = (time.monotonic(), totals["messages"], totals["rows"], totals["commits"])
+        then = self._history[0] if self._history else now
+        self._history.append(now)
+        elapsed_s = max(now[0] - then[0], 1e-3)
+        names = ("messages_per_s", "rows_per_s", "commits_per_s")
+        return {
+            name: round((new - old) / elapsed_s, 2)
+            for name, new, old in zip(names, now[1:], then[1:], strict=True)
         }
 
     # -- the broker's thread -----------------------------------------------------------------------
 
     def _connected(self) -> None:
-        with self._change:
+        with self._guard:
             self._connection += 1
             self._overflowed = False
 
+    def _dropped(self, message: Message) -> None:
+        gap = self._drops.hear(message.payload)
+        if gap is not None:
+            self._note(gap)
+
+    def _note(self, gap: Gap) -> None:
+        """A loss goes the way of the messages: through the spool."""
+        with self._guard:
+            self._waiting.append(Received(note(gap), 0, -1))
+            self._count += 1
+            self._arrived.notify()
+
     def receive(self, message: Message) -> None:
         """Put a message into the buffer, or leave it to the broker when that is full."""
-        refused = ""
-        if len(message.payload) > MAX_BYTES:
-            refused = f"{len(message.payload)} bytes; no message is larger than {MAX_BYTES}"
-            message = replace(message, payload=b"")
-        with self._change:
-            if not self._overflowed and self._full and self._database_ok:
-                # It takes milliseconds to make room while the database writes; meanwhile TCP
-                # holds the broker back.
-                self._change.wait_for(lambda: self._stopping or not self._full, ROOM_S)
-            if self._overflowed or self._full:
-                if not self._overflowed:
-                    log.warning(
-                        "%d messages wait for the database; later ones are left to the broker",
-                        len(self._waiting),
-                    )
-                    self._overflowed = True
-                    self._totals["overflows"] += 1
+        payload = message.payload
+        if len(payload) > MAX_BYTES:
+            self._bad(message.topic, f"{len(payload)} bytes; no message is larger than {MAX_BYTES}")
+            payload = b""
+        flags = (spool.RETAINED if message.retain else 0) | (spool.AGAIN if message.dup else 0)
+        record = Record(message.topic, payload, flags, int(time.time() * 1000))
+        with self._guard:
+            if not self._overflowed and self._is_full and (self._spool_ok or self._database_ok):
+                # It takes milliseconds to make room while the disk writes; meanwhile TCP holds
+                # the broker back.
+                self._roomy.wait_for(lambda: self._stopping or not self._is_full, ROOM_S)
+            if self._overflowed or self._is_full:
+                self._leave()
                 return
-            self._waiting.append(Received(message, self._connection, refused))
-            self._bytes += len(message.payload)
-            self._change.notify_all()
+            waiting = self._waiting
+            waiting.append(Received(record, message.mid, self._connection))
+            self._count += 1
+            self._bytes += len(payload)
+            size = len(waiting)
+            if size == 1:
+                self._first_at = time.monotonic()
+                self._arrived.notify()
+            elif size in (BURST, GROUP):
+                self._arrived.notify()
 
     @property
-    def _full(self) -> bool:
+    def _is_full(self) -> bool:
         return (
-            len(self._waiting) >= self._config.buffer_messages
+            self._count >= self._config.buffer_messages
             or self._bytes >= BUFFER_BYTES
             or self._stopping
         )
 
-    # -- the worker --------------------------------------------------------------------------------
+    def _leave(self) -> None:
+        """What comes stays with the broker, until there is room for all of it."""
+        if self._overflowed or self._stopping:
+            return
+        log.warning(
+            "%d messages wait for spool and database; later ones are left to the broker",
+            self._count,
+        )
+        self._overflowed = True
+        self._totals["overflows"] += 1
+
+    # -- the main thread ---------------------------------------------------------------------------
 
     def work(self, stop: threading.Event) -> None:
-        """Batch and commit until ``stop`` is set; then once more what is there."""
-        while not stop.is_set():
-            self._tend(stop)
-            batch = self._collect(stop)
-            if batch.messages:
-                self._pending = batch
-                if self._commit(batch, stop):
-                    self._pending = None
-        with self._change:
+        """Record until ``stop`` is set; then once more what is there."""
+        intake = threading.Thread(target=self._take_in, name="intake", daemon=True)
+        worker = threading.Thread(target=self._drain, args=(stop,), name="worker", daemon=True)
+        for thread in (intake, worker):
+            thread.start()
+        while not stop.wait(TEND_S) and worker.is_alive() and intake.is_alive():
+            self._tend()
+        died = not (worker.is_alive() and intake.is_alive())
+        stop.set()
+        with self._guard:
             self._stopping = True
-            self._change.notify_all()
-        last = self._collect(stop)
-        if last.messages and self._database_ok and self._pending is None:
-            self._commit(last, stop)
-        self._store.close()
+            for condition in (self._arrived, self._stored, self._roomy):
+                condition.notify_all()
+        end = time.monotonic() + STOP_S + 0.2
+        intake.join(STOP_S)
+        # a database that hangs is not waited for: what it was given is still in the spool
+        worker.join(max(0.0, end - time.monotonic()))
+        if self._mesh.connected:
+            self._drops.sure()
+        self._drops.save()
+        if not intake.is_alive() and not worker.is_alive():
+            self._spool.close()
+            self._store.close()
+        if died:
+            raise RuntimeError("a thread of the recorder ended")
 
-    def _tend(self, stop: threading.Event) -> None:
-        """Before the first message: look for the database. Empty after an overflow: reconnect."""
-        if self._database_ok is None:
-            self._commit(Batch(), stop)
-        emptied = self._overflowed and not self._waiting
-        if emptied and self._asked != self._connection and not stop.is_set():
+    def _tend(self) -> None:
+        """Alarms; and after an overflow, once the buffer is empty: ask the broker for the rest."""
+        self._clock.tick()
+        if self._overflowed and not self._count and self._asked != self._connection:
             log.info("the buffer is empty; the broker is asked for the rest")
             self._asked = self._connection
             self._mesh.reconnect()
+        if self._mesh.connected:
+            self._drops.sure()
+        hold = self._alarms.hold
+        hold("broker_dropped", self._drops.condition, "The broker dropped nothing for an hour")
+        hold("second_recorder", self._rivals.condition, "No other recorder takes over any more")
+        hold("series_capped", self._store.capped, "No further series are refused")
+        hold("spool_failed", self._spool_failed(), "The spool can be written again")
+        share = self._spool.depth.share
+        is_filling = self._alarms.is_raised("spool_filling")
+        hold(
+            "spool_filling",
+            self._filling(share) if share >= (EMPTYING if is_filling else FILLING) else None,
+            f"The spool is down to {share:.0%}",
+        )
+        is_full = self._spool.thrown and share >= EMPTYING
+        hold(
+            "spool_full",
+            self._full() if is_full else None,
+            f"The spool is down to {share:.0%}: nothing is thrown away any more",
+        )
 
-    def _collect(self, stop: threading.Event) -> Batch:
-        """The next batch: until it is large enough, or has lingered, or the backlog pauses."""
-        batch = Batch()
-        end: float | None = None
-        while True:
-            with self._change:
-                if not self._waiting:
-                    if stop.is_set():
-                        return batch
-                    if end is None:
-                        self._change.wait(0.5)
-                        if not self._waiting:
-                            return batch
-                    else:
-                        left = end - time.monotonic()
-                        behind = batch.values >= DRAIN_ROWS and _age_s(batch.newest) > BEHIND_S
-                        if left > 0:
-                            self._change.wait(min(left, PAUSE_S if behind else 0.5))
-                        if not self._waiting and (behind or left <= 0):
-                            return batch
-                        continue
-                received = self._waiting.popleft()
-                self._bytes -= len(received.message.payload)
-                self._change.notify_all()
-            if end is None:
-                end = time.monotonic() + self._config.linger_s
-            batch.add(received, self._read(received))
-            if batch.values >= self._config.batch_rows or time.monotonic() >= end:
-                return batch
+    def _filling(self, share: float) -> Condition:
+        return Condition(
+            "warning",
+            "The recorder's spool fills up",
+            f"The spool in {self._spool.folder} is {share:.0%} full, since the database does not"
+            " take what comes; at 100 % the oldest samples are thrown away",
+            round(share * 100),
+        )
 
-    def _read(self, received: Received) -> Item | None:
-        message = received.message
-        if received.refused:
-            self._bad(message.topic, received.refused)
+    def _full(self) -> Condition:
+        return Condition(
+            "critical",
+            "Samples are thrown away",
+            f"The spool in {self._spool.folder} is full and the database does not take it:"
+            f" {self._spool.thrown} of the oldest samples are gone so far; alarms and commands"
+            " are kept",
+            self._spool.thrown,
+        )
+
+    def _spool_failed(self) -> Condition | None:
+        if self._spool_ok is not False:
             return None
+        return Condition(
+            "critical",
+            "The recorder's spool cannot be written",
+            f"{self._spool.folder}: {self._spool_error}; messages are held in memory and at the"
+            " broker instead, which lasts for hours, not for days",
+        )
+
+    # -- the intake --------------------------------------------------------------------------------
+
+    def _take_in(self) -> None:
+        """Write into the spool and acknowledge, until there is nothing more to come."""
+        while True:
+            group = self._gather()
+            if not group and self._stopping:
+                self._all_in.set()
+                return
+            if len(group) >= BURST:
+                self._load_until = time.monotonic() + LOAD_S
+            self._keep(group)
+
+    def _gather(self) -> list[Received]:
+        """The next group: after the linger at rest, and what is there under load."""
+        waiting = self._waiting
+        with self._guard:
+            seen = -1
+            while not self._stopping:
+                size, now = len(waiting), time.monotonic()
+                if size >= GROUP:
+                    break
+                if not size:
+                    self._arrived.wait(self._idle_s(now))
+                    if self._held and now >= self._retry_spool_at:
+                        break
+                    continue
+                left_s = self._first_at + self._config.linger_s - now
+                if left_s <= 0:
+                    break
+                if size >= BURST or now < self._load_until:
+                    if size == seen:
+                        break
+                    seen = size
+                    left_s = min(left_s, QUIET_S)
+                self._arrived.wait(left_s)
+            group = [waiting.popleft() for _ in range(min(len(waiting), 2 * GROUP))]
+            self._first_at = time.monotonic()
+            return group
+
+    def _idle_s(self, now: float) -> float:
+        return max(0.05, self._retry_spool_at - now) if self._held else 5.0
+
+    def _keep(self, group: list[Received]) -> None:
+        """Into the spool; where that fails, into memory, for the worker to take them there."""
+        now = time.monotonic()
+        if self._spool_ok is False and now < self._retry_spool_at and not self._stopping:
+            with self._guard:
+                self._held.extend(group)
+                self._stored.notify()
+            return
+        with self._guard:
+            group = [*self._held, *group]
+            self._held.clear()
+        if not group:
+            return
         try:
-            return codec.read(message.topic, message.payload, self._mesh.topics.site)
-        except MessageError as err:
-            self._bad(message.topic, str(err))
-            return None
+            # what is empty clears a topic, or was too large
+            records = [received.record for received in group if received.record.payload]
+            if records:
+                self._spool.append(records)
+        except (OSError, ConfigError) as err:
+            self._spool_is_away(err, group)
+            return
+        if not self._spool_ok:
+            if self._spool_ok is False:
+                log.info("the spool can be written again")
+            self._spool_ok = True
+        self._acknowledge(group)
+        self._spooled_at = time.monotonic()
+        with self._guard:
+            self._stored.notify()
 
-    def _commit(self, batch: Batch, stop: threading.Event) -> bool:
-        """Write and acknowledge; False when asked to stop while the database is away."""
-        pause_s, longest_s = RETRY_S
-        tries = 0
-        while True:
+    def _spool_is_away(self, err: Exception, group: list[Received]) -> None:
+        if self._spool_ok is not False:
+            self._spool_error = (err.strerror if isinstance(err, OSError) else None) or str(err)
+            log.error(
+                "the spool cannot be written: %s; messages stay unacknowledged", self._spool_error
+            )
+        self._spool_ok = False
+        with self._guard:
+            self._held.extendleft(reversed(group))
+            self._retry_spool_at = time.monotonic() + RETRY_S[0]
+            self._stored.notify()
+
+    def _acknowledge(self, group: Sequence[Received]) -> None:
+        """Tell the broker, but only of messages that this connection brought.
+
+        What came over an earlier one comes again, and the broker may use its number for another
+        message by then.
+        """
+        connection = self._connection
+        self._mesh.ack_all([r.mid for r in group if r.connection == connection and r.mid])
+        with self._guard:
+            self._count -= len(group)
+            self._bytes -= sum([len(received.record.payload) for received in group])
+            self._roomy.notify()
+
+    # -- the worker --------------------------------------------------------------------------------
+
+    def _drain(self, stop: threading.Event) -> None:
+        """Give the database what waits, until ``stop`` is set; then for a moment more."""
+        self._handle(Work(), stop)  # look for the database before the first message
+        while self._wait_for_work():
+            self._handle(self._fetch(), stop)
+        self._all_in.wait(STOP_S / 2)
+        end = time.monotonic() + STOP_S / 2
+        while self._database_ok and self._waits and time.monotonic() < end:
+            if not self._handle(self._fetch(), stop):
+                return
+
+    @property
+    def _waits(self) -> int:
+        """Messages that the database does not have yet and that could be given to it."""
+        return self._spool.ahead + len(self._held)
+
+    def _wait_for_work(self) -> bool:
+        """Wait until a batch is due; False at the end."""
+        with self._guard:
+            while not self._stopping:
+                wait_s = self._due_in()
+                if wait_s <= 0:
+                    return True
+                self._stored.wait(wait_s)
+        return False
+
+    def _due_in(self) -> float:
+        """How long the database can wait for what there is [s]."""
+        waits = self._waits
+        if not waits:
+            return 5.0
+        if waits * self._rows_a_message >= DRAIN_ROWS:
+            return 0.0
+        now = time.monotonic()
+        linger_s = self._committed_at + self._config.linger_s - now
+        if now < self._load_until:
+            return min(linger_s, self._spooled_at + QUIET_S - now)
+        return linger_s
+
+    def _fetch(self) -> Work:
+        """The next batch: from the spool, or from memory while that cannot be written."""
+        messages = max(1, int(self._config.batch_rows / self._rows_a_message))
+        try:
+            batch = self._spool.take(messages)
+        except OSError as err:
+            log.error("the spool cannot be read: %s", err)
+            time.sleep(RETRY_S[0])
+            return Work()
+        if batch is not None:
+            work = self._read(batch.records)
+            work.spooled = batch
+            if batch.damaged:
+                work.items.append(damaged(batch))
+            return work
+        with self._guard:
+            held = [self._held.popleft() for _ in range(min(len(self._held), messages))]
+        work = self._read([received.record for received in held if received.record.payload])
+        work.held = held
+        return work
+
+    def _read(self, records: Sequence[Record]) -> Work:
+        """What they say; what cannot be read is counted and said."""
+        work = Work(messages=len(records))
+        site, items, read = self._mesh.topics.site, work.items, codec.read
+        oldest, first, last = 1 << 62, 1 << 62, 0
+        for topic, payload, flags, arrival in records:
             try:
-                written = self._write(batch.items)
-            except DatabaseError as err:
-                tries += 1
-                if tries == 1 and self._database_ok:
-                    continue  # a connection gone stale, a deadlock: at once is often enough
-                if self._database_ok is not False:
-                    log.error("the database is away: %s; the broker keeps what comes", err)
-                    self._database_ok = False
-                if stop.wait(pause_s):
-                    return False
-                pause_s = min(longest_s, pause_s * 2)
+                item = read(topic, payload, site, arrival, flags)
+            except MessageError as err:
+                self._bad(topic, str(err))
                 continue
-            break
-        if not self._database_ok:
-            if self._database_ok is False:
-                log.info("the database is back")
-            self._database_ok = True
-        self._acknowledge(batch)
-        if batch.items:
+            if item is None:
+                continue
+            items.append(item)
+            ms = item.ms
+            if ms > last:
+                last = ms
+            if ms < first:
+                first = ms
+            # a retained sample is as old as the device's silence and says nothing about a backlog
+            if ms < oldest and not flags and isinstance(item, Telemetry):
+                oldest = ms
+        work.oldest = None if oldest == 1 << 62 else oldest
+        work.first, work.last = first, last
+        return work
+
+    def _handle(self, work: Work, stop: threading.Event) -> bool:
+        """Bring a batch into the database; False when that was not to be."""
+        self._work = work
+        pause_s, longest_s = RETRY_S
+        is_ready = self._judge_times(work, stop)
+        while not (is_ready and self._commit(work)):
+            if work.held:
+                # the spool may be back before the database, and takes them then
+                with self._guard:
+                    self._held.extendleft(reversed(work.held))
+                stop.wait(pause_s)
+                return False
+            if not is_ready or stop.wait(pause_s):
+                return False
+            pause_s = min(longest_s, pause_s * 2)
+        if work.spooled is not None:
+            self._spool.done(work.spooled)
+        if work.held:
+            self._acknowledge(work.held)
+        self._totals["messages"] += work.messages
+        self._work = None
+        return True
+
+    def _judge_times(self, work: Work, stop: threading.Event) -> bool:
+        """Leave out what has an impossible time; False when asked to stop before that is known."""
+        if not work.items:
+            return True
+        is_said = False
+        while True:
+            latest = self._clock.latest_ms(self._config.max_future_s)
+            if latest is None or work.last <= latest or self._clock.is_settled:
+                break
+            if not is_said:
+                log.warning(
+                    "samples are newer than the clock of this machine, which has just started or"
+                    " stepped: they wait until it is known to be right"
+                )
+                is_said = True
+            if stop.wait(1.0):
+                return False
+        if work.first < codec.EARLIEST or (latest is not None and work.last > latest):
+            kept = [item for item in work.items if self._is_in_time(item, latest)]
+            self._totals["refused_times"] += len(work.items) - len(kept)
+            work.items = kept
+            work.oldest = min((i.ms for i in kept if isinstance(i, Telemetry)), default=None)
+        return True
+
+    def _is_in_time(self, item: Item, latest: int | None) -> bool:
+        """Whether a time can be true. Alarms and commands are kept, whatever their time is."""
+        if not isinstance(item, Telemetry | StatusHeard | DocumentHeard):
+            return True
+        why = codec.impossible(item.ms, latest)
+        if why:
+            self._bad(f"{item.device}", why)
+        return not why
+
+    def _commit(self, work: Work) -> bool:
+        """Write a batch; False when the database does not take it now."""
+        began = time.monotonic()
+        if not work.items and self._database_ok:
+            return True
+        try:
+            try:
+                written = self._write(work.items)
+            except DatabaseError:
+                if not self._database_ok:
+                    raise
+                # a connection gone stale, a deadlock: at once is often enough
+                written = self._write(work.items)
+        except DatabaseError as err:
+            if self._database_ok is not False:
+                log.error("the database is away: %s; what comes waits in the spool", err)
+                self._database_ok = False
+            return False
+        if self._database_ok is False:
+            log.info("the database is back")
+        self._database_ok = True
+        if work.items:
+            self._committed_at = began
+            self._last_commit = clock.epoch_ms(clock.now())
             self._totals["commits"] += 1
             self._totals["rows"] += written.rows
-            if batch.oldest is not None:
-                self._lag_s = _age_s(batch.oldest)
-        self._totals["messages"] += len(batch.messages)
+            values = sum([len(i.values) if isinstance(i, Telemetry) else 1 for i in work.items])
+            self._rows_a_message = max(1.0, values / max(work.messages, 1))
+            if work.oldest is not None:
+                self._lag_s = max(0.0, (self._last_commit - work.oldest) / 1000)
         return True
 
     def _write(self, items: list[Item]) -> Written:
@@ -298,20 +643,36 @@ class Recorder:
                 self._bad(f"{item.device} at {item.ms}", f"the database refuses it: {err}")
         return done
 
-    def _acknowledge(self, batch: Batch) -> None:
-        """Tell the broker, but only of messages that this connection brought.
 
-        What came over an earlier one comes again, and the broker may use its number for another
-        message by then.
-        """
-        for received in batch.messages:
-            if received.connection == self._connection:
-                self._mesh.ack(received.message)
+# -- what is lost ----------------------------------------------------------------------------------
 
 
-def _age_s(ms: int) -> float:
-    """Seconds since then; 0 for the future."""
-    return max(0.0, (clock.epoch_ms(clock.now()) - ms) / 1000)
+def note(gap: Gap) -> Record:
+    """A loss as a record of the spool."""
+    arrival = clock.epoch_ms(clock.now())
+    return Record(spool.GAP_TOPIC, msgspec.json.encode(gap), 0, arrival)
+
+
+def summarize(lost: Iterable[Record]) -> Record | None:
+    """The gap that throwing these samples away makes; what was only repeated makes none."""
+    times: list[int] = []
+    devices: set[str] = set()
+    for record in lost:
+        if record.flags & spool.RETAINED:
+            continue
+        devices.add(record.topic.rpartition("/")[0])
+        times.append(codec.time_of(record.payload) or record.arrival)
+    if not times:
+        return None
+    detail = f"samples of {len(devices)} devices: the recorder's spool was full"
+    return note(Gap(min(times), max(times), "spool_full", len(times), detail))
+
+
+def damaged(batch: Batch) -> Gap:
+    """The gap that records which cannot be read make; when they came is all that is known."""
+    times = [record.arrival for record in batch.records] or [clock.epoch_ms(clock.now())]
+    detail = "records of the spool were damaged on the disk"
+    return Gap(min(times), max(times), "spool_damaged", batch.damaged, detail)
 
 
 def migrate_apart(config_file: Path) -> Callable[[str | None], None]:

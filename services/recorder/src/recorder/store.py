@@ -1,24 +1,23 @@
 """The only file that talks to the database: items in, rows out, one transaction a batch.
 
 Everything is idempotent: a batch may come twice, in pieces, or out of order, and the tables end
-the same. Statements are made once and run by the driver's ``executemany`` over lists of tuples
-(PyMySQL makes one multi-row INSERT of them); ``insert().values(list)`` costs six times as much.
+the same. Numbers go in as the text of one INSERT of thousands of rows; the driver's escaping of
+each value would cost more than all the rest. Everything else, which is little, goes by the
+driver's ``executemany``; ``insert().values(list)`` costs six times as much.
 """
 
-import json
 import logging
-import math
-import re
-from collections import deque
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import groupby
-from operator import itemgetter
-from typing import Any, TypeGuard
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from itertools import repeat
+from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, func, select, tuple_, update
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
-from sunmesh import clock, vocabulary
+from sunmesh import vocabulary
 from sunmesh.database import tables
 from sunmesh.database.sql import (
     DatabaseError,
@@ -31,79 +30,27 @@ from sunmesh.database.sql import (
     upsert,
 )
 from sunmesh.errors import SunmeshError
-from sunmesh.messages import Value
 from sunmesh.vocabulary import Kind
+from sunmesh.voice import Condition
 
-from .codec import AlarmHeard, DocumentHeard, Item, StatusHeard, Telemetry
+from .changes import Changes, Key
+from .codec import CommandHeard, DecisionHeard, Gap, Item
+from .spread import UNSTORED, Block, Device, Rows, Spreader, document_ms
 
 log = logging.getLogger(__name__)
-
-UNSTORED = ("stale", "partial")
-"""Qualities that keep a value out of the past: a counter of a lost device, half a group's sum."""
-
-NAME = re.compile(r"[A-Za-z0-9_.-]{1,72}")
-"""A quantity's name; a list's element adds ``/`` and its number."""
 
 MAX_SERIES = 10_000
 """More series than any house has; what a mad publisher invents beyond them is refused."""
 
+CAPPED_S = 600.0
+"""The alarm about refused series stays for so long after the last one [s]."""
+
 ROWS = 5000
 """Samples in one INSERT: about 150 kB, far below the smallest max_allowed_packet of 1 MiB."""
-
-MAX_INT = 10**300
-MAX_ELEMENTS = 256
-MAX_ALARM_TEXT = 4000
 
 
 class RefusedRowError(SunmeshError):
     """The database is well but refuses what a message would store."""
-
-
-@dataclass(slots=True)
-class Column:
-    """Where a quantity of a device goes: one series, or one for each element of a list."""
-
-    kind: Kind
-    ids: list[int | None]
-
-
-@dataclass(slots=True)
-class Tail:
-    """The end of a state series: its last row, and until when that was seen to hold."""
-
-    ts: int
-    value: str
-    seen: int
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A row of ``device``."""
-
-    name: str
-    status: str | None = None
-    status_since: int | None = None
-    status_reason: str | None = None
-    info: str | None = None
-    settings: str | None = None
-    updated: int = 0
-
-
-Latest = tuple[int, float | None, str | None, str | None]
-"""ts, value, text, quality."""
-
-
-@dataclass(slots=True)
-class Rows:
-    """What a batch comes to."""
-
-    samples: list[tuple[int, int, float]] = field(default_factory=list)
-    states: list[tuple[int, int, str]] = field(default_factory=list)
-    latest: dict[int, Latest] = field(default_factory=dict)
-    devices: dict[str, Device] = field(default_factory=dict)
-    alarms: list[tuple[Any, ...]] = field(default_factory=list)
-    wanted: dict[tuple[str, str], Kind] = field(default_factory=dict)
-    bad: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,19 +60,16 @@ class Written:
     samples: int = 0
     states: int = 0
     alarms: int = 0
+    others: int = 0
 
     @property
     def rows(self) -> int:
         """All of them."""
-        return self.samples + self.states + self.alarms
+        return self.samples + self.states + self.alarms + self.others
 
     def __add__(self, other: "Written") -> "Written":
         """Both together."""
-        return Written(
-            self.samples + other.samples,
-            self.states + other.states,
-            self.alarms + other.alarms,
-        )
+        return Written(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Written)))
 
 
 class Store:
@@ -134,32 +78,49 @@ class Store:
     Args:
         url: the database.
         migrate: called with the schema's revision, or None, when it is not :data:`tables.SCHEMA`.
+        max_series: further ones are refused.
+        new_series_a_minute: further ones are refused until the minute is over; None = no limit.
     """
 
-    def __init__(self, url: str, migrate: Callable[[str | None], None]) -> None:
+    def __init__(
+        self,
+        url: str,
+        migrate: Callable[[str | None], None],
+        *,
+        max_series: int = MAX_SERIES,
+        new_series_a_minute: int | None = None,
+    ) -> None:
         """Connects at the first write."""
-        self.bad_values = 0
+        self.bad_values = self.refused_series = 0
         self._migrate = migrate
+        self._max_series, self._a_minute = max_series, new_series_a_minute
+        self._minute: tuple[float, int] = (0.0, 0)
+        self._capped_at: float | None = None
         self._engine = engine(url)
         self._sqlite = self._engine.dialect.name == "sqlite"
-        mark = "?" if self._sqlite else "%s"
+        self._mark = mark = "?" if self._sqlite else "%s"
         self._insert_samples = insert(tables.sample, mark, self._sqlite)
         self._insert_states = insert(tables.state, mark, self._sqlite)
         self._insert_series = insert(tables.series, mark, self._sqlite, skip="id")
         self._insert_alarms = insert(tables.alarm, mark, self._sqlite)
+        self._insert_settings = insert(tables.setting, mark, self._sqlite)
+        self._insert_acks = insert(tables.acknowledgement, mark, self._sqlite)
+        self._insert_commands = insert(tables.command, mark, self._sqlite)
+        self._insert_decisions = insert(tables.decision, mark, self._sqlite)
+        self._insert_gaps = insert(tables.gap, mark, self._sqlite)
         self._put_latest = upsert(tables.latest, mark, self._sqlite, guard="ts")
         self._put_devices = upsert(tables.device, mark, self._sqlite)
-        self._said: set[tuple[str, str]] = set()
+        self._spreader = Spreader()
+        self._states = Changes(tables.state, ("series_id",), self._state_seen)
+        self._settings = Changes(tables.setting, ("device", "name"), self._setting_seen)
         self._forget()
 
     def _forget(self) -> None:
         """Drop what is remembered of the database: it may be another one after a failure."""
         self._ready = False
-        self._count = 0
-        self._columns: dict[str, dict[str, Column]] = {}
-        self._refused: set[tuple[str, str]] = set()
-        self._tails: dict[int, Tail] = {}
-        self._devices: dict[str, Device] = {}
+        self._spreader.forget()
+        self._states.forget()
+        self._settings.forget()
 
     def close(self) -> None:
         """Let the connection go."""
@@ -175,10 +136,10 @@ class Store:
         try:
             if not self._ready:
                 self._prepare()
-            rows = self._spread(items)
+            rows = self._spreader.spread(items)
             if rows.wanted:
                 self._create(rows.wanted)
-                rows = self._spread(items)
+                rows = self._spreader.spread(items)
             return self._commit(rows)
         except (DataError, IntegrityError) as err:
             self._forget()
@@ -203,7 +164,7 @@ class Store:
             for row in connection.execute(select(tables.series)):
                 known.append(tuple(row))
             for row in connection.execute(select(tables.device)):
-                self._devices[row.name] = Device(*row)
+                self._spreader.devices[row.name] = Device(*row)
             self._adapt(connection, known)
         self._know(known)
         self._ready = True
@@ -219,20 +180,39 @@ class Store:
                     .where(tables.series.c.id == number)
                     .values(unit=entry.unit, kind=entry.kind.value)
                 )
+                what = f"{name} is a {entry.kind} in {entry.unit or 'no unit'} from now on"
+                self._spreader.say(device, f"{what}; it was a {kind} in {unit or 'no unit'}")
 
     def _know(self, known: Iterable[tuple[int, str, str, str, str]]) -> None:
         """Remember series."""
         for number, device, name, _unit, kind in known:
-            columns = self._columns.setdefault(device, {})
-            base, _, element = name.partition("/")
-            self._count += 1
-            if not element:
-                columns[base] = Column(Kind(kind), [number])
-                continue
-            column = columns.setdefault(base, Column(Kind.LIST, []))
-            index = int(element) - 1
-            column.ids.extend([None] * (index + 1 - len(column.ids)))
-            column.ids[index] = number
+            self._spreader.know(number, device, name, kind)
+
+    @property
+    def capped(self) -> Condition | None:
+        """What is wrong while series are refused."""
+        if self._capped_at is None or time.monotonic() - self._capped_at > CAPPED_S:
+            return None
+        return Condition(
+            "warning",
+            "New series are refused",
+            f"{self.refused_series} times a new quantity of a device was not stored: there may be"
+            f" {self._max_series} series, and so many new ones in a minute: {self._a_minute}. Look"
+            " who publishes them; both are settings of the recorder",
+            self.refused_series,
+        )
+
+    def _room(self, wanted: int) -> int:
+        """How many of so many new series may be made now."""
+        room = self._max_series - self._spreader.count
+        if self._a_minute is not None:
+            began, made = self._minute
+            if time.monotonic() - began >= 60:
+                self._minute = began, made = time.monotonic(), 0
+            room = min(room, self._a_minute - made)
+        room = max(0, min(room, wanted))
+        self._minute = self._minute[0], self._minute[1] + room
+        return room
 
     def _create(self, wanted: Mapping[tuple[str, str], Kind]) -> None:
         """Make new series, in a transaction of their own, and remember them.
@@ -240,11 +220,20 @@ class Store:
         A second writer may be making the same: who comes second finds them.
         """
         keys = list(wanted)
-        room = max(0, MAX_SERIES - self._count)
-        for key in keys[room:]:
-            self._refused.add(key)
-            self._say(key[0], f"{key[1]}: not stored, there are {MAX_SERIES} series already")
+        room = self._room(len(keys))
+        if room < len(keys):
+            self.refused_series += len(keys) - room
+            self._capped_at = time.monotonic()
+            if self._spreader.count + room >= self._max_series:
+                why = f"there are {self._max_series} series already"
+            else:
+                why = f"{self._a_minute} are new within a minute; what follows waits for the next"
+            for device, name in keys[room:]:
+                self._spreader.say(device, f"{name} and others: not stored, {why}")
+                break
         keys = keys[:room]
+        if not keys:
+            return
         table = tables.series
         with self._engine.begin() as connection:
             found: list[Any] = []
@@ -255,7 +244,7 @@ class Store:
                     (row.device, row.name) for row in connection.execute(select(table).where(there))
                 }
                 new = [
-                    (*key, vocabulary.unit_of(_base(key[1])), wanted[key].value)
+                    (*key, vocabulary.unit_of(key[1].partition("/")[0]), wanted[key].value)
                     for key in part
                     if key not in have
                 ]
@@ -264,334 +253,173 @@ class Store:
                 found += connection.execute(select(table).where(there)).all()
         self._know(tuple(row) for row in found)
         missing = set(keys) - {(row.device, row.name) for row in found}
-        self._refused |= missing
+        self._spreader.refused |= missing
         for device, name in missing:
-            self._say(device, f"{name}: not stored, the database takes no further series")
-
-    # -- from items to rows ------------------------------------------------------------------------
-
-    def _spread(self, items: Sequence[Item]) -> Rows:
-        rows = Rows()
-        for item in items:
-            match item:
-                case Telemetry():
-                    self._spread_sample(item, rows)
-                case StatusHeard() | DocumentHeard():
-                    self._spread_device(item, rows)
-                case AlarmHeard():
-                    alarm = item.alarm
-                    rows.alarms.append(
-                        (
-                            item.device,
-                            item.code,
-                            alarm.id[:64],
-                            alarm.state,
-                            alarm.severity,
-                            alarm.title[: tables.TITLE_LENGTH],
-                            alarm.text[:MAX_ALARM_TEXT],
-                            item.ms,
-                            float(alarm.value) if is_number(alarm.value) else None,
-                        )
-                    )
-        return rows
-
-    def _spread_sample(self, item: Telemetry, rows: Rows) -> None:
-        columns = self._columns.get(item.device)
-        if columns is None:
-            columns = self._columns[item.device] = {}
-        quality, ms = item.quality, item.ms
-        for name, value in item.values.items():
-            column = columns.get(name)
-            if column is None:
-                column = self._column(item.device, name, value, rows)
-                if column is None:
-                    continue
-                columns[name] = column
-            mark = quality.get(name) if quality else None
-            if column.kind is Kind.STATE:
-                self._spread_state(item, name, value, column, mark, rows)
-            elif column.kind is Kind.LIST:
-                self._spread_list(item, name, value, column, mark, rows)
-            elif value is not None and not is_number(value):
-                self._bad(rows, item.device, name, value, "a number")
-            elif (number := column.ids[0]) is not None:
-                _number(rows, number, ms, value, mark)
-            elif value is not None:
-                self._want(item.device, name, column, 0, rows)
-
-    def _column(self, device: str, name: str, value: Value, rows: Rows) -> Column | None:
-        """Where a quantity that this device never sent goes; None when nowhere (yet)."""
-        known = vocabulary.VOCABULARY.get(name)
-        if known is not None:
-            return Column(known.kind, []) if known.kind is Kind.LIST else Column(known.kind, [None])
-        if not NAME.fullmatch(name):
-            rows.bad += 1
-            self._say(device, f"{name[:80]!r} is no name of a quantity; not stored")
-            return None
-        kind = guess(value)
-        if kind is None:
-            return None
-        self._say(device, f"{name} is not in the vocabulary; stored as a {kind}", logging.INFO)
-        return Column(kind, [] if kind is Kind.LIST else [None])
-
-    def _want(self, device: str, name: str, column: Column, index: int, rows: Rows) -> None:
-        key = (device, f"{name}/{index + 1}" if column.kind is Kind.LIST else name)
-        if key not in self._refused:
-            rows.wanted[key] = column.kind
-
-    def _spread_list(
-        self, item: Telemetry, name: str, value: Value, column: Column, mark: str | None, rows: Rows
-    ) -> None:
-        if value is None:
-            value = [None] * len(column.ids)
-        if not isinstance(value, list) or len(value) > MAX_ELEMENTS:
-            self._bad(rows, item.device, name, value, f"a list of up to {MAX_ELEMENTS} numbers")
-            return
-        if len(value) > len(column.ids):
-            column.ids.extend([None] * (len(value) - len(column.ids)))
-        for index, element in enumerate(value):
-            number = column.ids[index]
-            if element is not None and not is_number(element):
-                self._bad(rows, item.device, name, element, "a number")
-            elif number is not None:
-                own = item.quality.get(f"{name}/{index + 1}", mark) if item.quality else None
-                _number(rows, number, item.ms, element, own)
-            elif element is not None:
-                self._want(item.device, name, column, index, rows)
-
-    def _spread_state(
-        self, item: Telemetry, name: str, value: Value, column: Column, mark: str | None, rows: Rows
-    ) -> None:
-        number = column.ids[0]
-        if number is None:
-            if value is not None:
-                self._want(item.device, name, column, 0, rows)
-            return
-        ms = item.ms
-        word = None if value is None else as_text(value)
-        if word is not None and len(word) > tables.TEXT_LENGTH:
-            self._say(item.device, f"{name} is longer than {tables.TEXT_LENGTH}; cut")
-            word = word[: tables.TEXT_LENGTH]
-        if word is not None and mark not in UNSTORED:
-            rows.states.append((number, ms, word))
-        newest = rows.latest.get(number)
-        if newest is None or ms > newest[0]:
-            rows.latest[number] = (ms, None, word, mark and mark[: tables.QUALITY_LENGTH])
-
-    def _spread_device(self, item: StatusHeard | DocumentHeard, rows: Rows) -> None:
-        """What a device says about itself moves forward only."""
-        old = rows.devices.get(item.device) or self._devices.get(item.device)
-        row = old or Device(item.device)
-        if isinstance(item, StatusHeard):
-            if item.ms < (row.status_since or 0):
-                return
-            status = item.status
-            row = replace(
-                row,
-                status=status.state,
-                status_since=item.ms,
-                status_reason=status.reason[: tables.TEXT_LENGTH],
-            )
-        elif item.kind == "info":
-            if item.ms < _document_ms(row.info):
-                return
-            row = replace(row, info=item.document)
-        else:
-            if item.ms < _document_ms(row.settings):
-                return
-            row = replace(row, settings=item.document)
-        if row != old:
-            rows.devices[item.device] = replace(row, updated=max(row.updated, item.ms))
-
-    def _bad(self, rows: Rows, device: str, name: str, value: object, wanted: str) -> None:
-        rows.bad += 1
-        self._say(device, f"{name} is not {wanted} but {type(value).__name__}; not stored")
-
-    def _say(self, device: str, what: str, level: int = logging.WARNING) -> None:
-        """One line, once, and none any more when there are too many."""
-        if (device, what) not in self._said and len(self._said) < 1000:
-            self._said.add((device, what))
-            log.log(level, "%s: %s", device, what)
+            self._spreader.say(device, f"{name}: not stored, the database takes no further series")
 
     # -- the transaction ---------------------------------------------------------------------------
 
     def _commit(self, rows: Rows) -> Written:
-        samples = states = alarms = 0
-        tails: dict[int, Tail] = {}
+        state_ends: dict[Key, Any] = {}
+        setting_ends: dict[Key, Any] = {}
+        samples = states = others = 0
         with self._engine.begin() as connection:
-            if rows.samples:
-                rows.samples.sort()
-                samples = self._add_samples(connection, rows.samples)
-                mark_dirty(connection, [ms for _number, ms, _value in rows.samples])
+            if rows.blocks:
+                samples = self._add_samples(connection, rows.blocks)
+            if samples:  # what was there already has been marked then
+                mark_dirty(connection, {block.ms for block in rows.blocks})
             if rows.states:
-                states = self._changes(connection, rows.states, tails)
+                changes, state_ends = self._states.find(connection, rows.states)
+                states = self._many(connection, self._insert_states, changes)
             if rows.latest:
                 latest = [(number, *row) for number, row in sorted(rows.latest.items())]
                 self._many(connection, self._put_latest, latest)
             if rows.devices:
                 devices = [
-                    (
-                        row.name,
-                        row.status,
-                        row.status_since,
-                        row.status_reason,
-                        row.info,
-                        row.settings,
-                        row.updated,
-                    )
+                    tuple(getattr(row, f.name) for f in fields(Device))
                     for row in rows.devices.values()
                 ]
                 self._many(connection, self._put_devices, devices)
-            if rows.alarms:
-                alarms = self._many(connection, self._insert_alarms, rows.alarms)
+            if rows.settings:
+                found, setting_ends = self._settings.find(connection, rows.settings)
+                settings = [(*key, ts, value) for key, ts, value in found]
+                others += self._many(connection, self._insert_settings, settings)
+            alarms = self._many(connection, self._insert_alarms, rows.alarms)
+            others += self._many(connection, self._insert_acks, rows.acks)
+            if rows.commands:
+                others += self._add_commands(connection, rows.commands)
+            for decision in rows.decisions:
+                others += self._add_decision(connection, decision)
+            for gap in rows.gaps:
+                others += self._add_gap(connection, gap)
         self.bad_values += rows.bad
-        self._tails |= tails
-        self._devices |= rows.devices
-        return Written(samples, states, alarms)
+        self._states.remember(state_ends)
+        self._settings.remember(setting_ends)
+        self._spreader.devices |= rows.devices
+        return Written(samples, states, alarms, others)
 
-    def _add_samples(self, connection: Connection, samples: list[tuple[int, int, float]]) -> int:
+    def _add_samples(self, connection: Connection, blocks: list[Block]) -> int:
         if self._sqlite:
-            return self._many(connection, self._insert_samples, samples)
+            rows = [row for ids, ms, numbers in blocks for row in zip(ids, repeat(ms), numbers)]
+            return self._many(connection, self._insert_samples, rows)
         head = self._insert_samples.partition("(%s")[0]
-        return sum(
-            connection.exec_driver_sql(head + literal(samples[at : at + ROWS])).rowcount
-            for at in range(0, len(samples), ROWS)
-        )
+        added = size = 0
+        texts: list[str] = []
+        for block in blocks:
+            texts.append(_text(block))
+            size += len(block.ids)
+            if size >= ROWS:
+                added += connection.exec_driver_sql(head + ",".join(texts)).rowcount
+                texts, size = [], 0
+        if texts:
+            added += connection.exec_driver_sql(head + ",".join(texts)).rowcount
+        return added
 
     @staticmethod
     def _many(connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        if not rows:
+            return 0
         return max(0, connection.exec_driver_sql(statement, list(rows)).rowcount)
 
-    def _changes(
-        self,
-        connection: Connection,
-        seen: list[tuple[int, int, str]],
-        tails: dict[int, Tail],
-    ) -> int:
-        """Store the states that differ from the one before them in time.
+    def _add_commands(self, connection: Connection, heard: list[CommandHeard]) -> int:
+        """Stages of commands; a copy of a wish without an id is told by what it says."""
+        table = tables.command
+        rows = []
+        for stage in heard:
+            if stage.twin:
+                like = table.c.id.startswith(stage.twin, autoescape=True)
+                mine = select(table.c.id).where(table.c.device == stage.device, like).limit(1)
+                if connection.execute(mine).first() is not None:
+                    continue
+            rows.append(
+                (
+                    stage.device,
+                    stage.id[: tables.ID_LENGTH],
+                    stage.stage,
+                    stage.ms,
+                    stage.name[: tables.NAME_LENGTH],
+                    stage.value,
+                    stage.by and stage.by[: tables.DEVICE_LENGTH * 2],
+                    stage.detail,
+                )
+            )
+        return self._many(connection, self._insert_commands, rows)
 
-        A late one is compared with its neighbours in the table. Where it interrupts the last row,
-        that state is stored again from the moment it was last seen at, so that the end of a series
-        is right whatever came late.
-        """
-        changes: list[tuple[int, int, str]] = []
-        for number, group in groupby(sorted(seen), key=itemgetter(0)):
-            states = [(ts, value) for _number, ts, value in group]
-            known = self._tails.get(number) or self._tail(connection, number)
-            if known is None:
-                tail = Tail(*states[0], seen=states[0][0])
-                changes.append((number, *states.pop(0)))
-            else:
-                tail = replace(known)  # a copy: what is remembered changes only with the commit
-                late = [state for state in states if state[0] < tail.ts]
-                changes += [(number, *state) for state in self._late(connection, number, late)]
-                states = states[len(late) :]
-            for ts, value in states:
-                if ts > tail.seen:
-                    if value != tail.value:
-                        changes.append((number, ts, value))
-                        tail.ts, tail.value = ts, value
-                    tail.seen = ts
-                elif tail.ts < ts < tail.seen and value != tail.value:
-                    changes += [(number, ts, value), (number, tail.seen, tail.value)]
-                    tail.ts = tail.seen
-            tails[number] = tail
-        return self._many(connection, self._insert_states, changes) if changes else 0
-
-    def _late(
-        self, connection: Connection, number: int, states: list[tuple[int, str]]
-    ) -> list[tuple[int, str]]:
-        """Those of ``states``, all before the last row, that the table does not say already."""
-        if not states:
-            return []
-        table = tables.state
-        mine = table.c.series_id == number
-        newest_first = select(table.c.value).where(mine).order_by(table.c.ts.desc()).limit(1)
-        current = connection.execute(newest_first.where(table.c.ts < states[0][0])).scalar()
-        between = table.c.ts.between(states[0][0], states[-1][0])
-        stored = deque(
-            connection.execute(
-                select(table.c.ts, table.c.value).where(mine, between).order_by(table.c.ts)
-            ).all()
-        )
-        new: list[tuple[int, str]] = []
-        for ts, value in states:
-            at: int | None = None
-            while stored and stored[0].ts <= ts:
-                at, current = stored.popleft()
-            if at != ts and value != current:
-                new.append((ts, value))
-                current = value
-        return new
-
-    def _tail(self, connection: Connection, number: int) -> Tail | None:
-        state, latest = tables.state, tables.latest
-        row = connection.execute(
-            select(state.c.ts, state.c.value)
-            .where(state.c.series_id == number)
-            .order_by(state.c.ts.desc())
+    def _add_decision(self, connection: Connection, heard: DecisionHeard) -> int:
+        """A decision that differs from the one before it, but for its time."""
+        table = tables.decision
+        before = (
+            select(table.c.document)
+            .where(table.c.rule == heard.device, table.c.ts <= heard.ms)
+            .order_by(table.c.ts.desc())
             .limit(1)
-        ).one_or_none()
-        if row is None:
-            return None
+        )
+        known = connection.execute(before).scalar()
+        if known is not None and _timeless(known) == _timeless(heard.document):
+            return 0
+        row = (heard.device, heard.ms, heard.document)
+        return self._many(connection, self._insert_decisions, [row])
+
+    def _add_gap(self, connection: Connection, gap: Gap) -> int:
+        """A loss; of two that begin in the same moment both are told, in one row."""
+        table = tables.gap
+        row = (gap.started, gap.reason, gap.ended, gap.messages, gap.detail[: tables.TEXT_LENGTH])
+        added = self._many(connection, self._insert_gaps, [row])
+        if not added:
+            connection.execute(
+                update(table)
+                .where(table.c.started == gap.started, table.c.reason == gap.reason)
+                .where(table.c.ended < gap.ended)
+                .values(ended=gap.ended, messages=gap.messages)
+            )
+        return added
+
+    # -- until when a value was seen to hold -------------------------------------------------------
+
+    @staticmethod
+    def _state_seen(connection: Connection, key: Key, value: str) -> int | None:
+        latest = tables.latest
         seen: int | None = connection.execute(
             select(latest.c.ts).where(
-                latest.c.series_id == number,
-                latest.c.text == row.value,
+                latest.c.series_id == key,
+                latest.c.text == value,
                 func.coalesce(latest.c.quality, "").not_in(UNSTORED),
             )
         ).scalar()
-        return Tail(row.ts, row.value, max(row.ts, seen or 0))
+        return seen
 
-
-def _number(rows: Rows, number: int, ms: int, value: float | None, mark: str | None) -> None:
-    """One number of one series: a sample unless its mark forbids that, and perhaps the newest."""
-    if value is not None:
-        value = float(value)
-        if mark not in UNSTORED:
-            rows.samples.append((number, ms, value))
-    newest = rows.latest.get(number)
-    if newest is None or ms > newest[0]:
-        rows.latest[number] = (ms, value, None, mark and mark[: tables.QUALITY_LENGTH])
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Whether ``value`` is a number that a DOUBLE holds; a truth is none."""
-    if value.__class__ is float:
-        return math.isfinite(value)
-    return value.__class__ is int and -MAX_INT < value < MAX_INT
-
-
-def _base(name: str) -> str:
-    return name.partition("/")[0]
-
-
-def guess(value: Value) -> Kind | None:
-    """The kind of a quantity that the vocabulary does not have; None when its value says nothing.
-
-    A number is a gauge: taking a counter for one costs nothing, the other way round would.
-    """
-    if value is None or value == []:
-        return None
-    if isinstance(value, list):
-        if all(element is None for element in value):
+    def _setting_seen(self, _connection: Connection, key: Key, value: str) -> int | None:
+        device, name = key
+        row = self._spreader.devices.get(device)
+        if row is None or row.settings is None:
             return None
-        numbers = all(element is None or is_number(element) for element in value)
-        return Kind.LIST if numbers else Kind.STATE
-    return Kind.GAUGE if is_number(value) else Kind.STATE
+        values = msgspec.json.decode(row.settings).get("values", {})
+        is_same = name in values and msgspec.json.encode(values[name]).decode() == value
+        return document_ms(row.settings) if is_same else None
 
 
-def as_text(value: Value) -> str:
-    """A state as it is stored: ``true``, a word, a number, or the elements joined by commas."""
-    if isinstance(value, list):
-        return ",".join(as_text(element) for element in value if element is not None)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
+@lru_cache(maxsize=2000)
+def _template(ids: tuple[int, ...]) -> str:
+    """Rows of these series, with places for a moment and for each number."""
+    return ",".join([f"({number},T,%re0)" for number in ids])
 
 
-def _document_ms(document: str | None) -> int:
-    """The time inside of a stored info or settings."""
-    return 0 if document is None else clock.epoch_ms(clock.parse(json.loads(document)["ts"]))
+def _text(block: Block) -> str:
+    """A block as a list of SQL tuples: numbers only, so there is nothing to escape.
+
+    The exponent makes a number a DOUBLE from the start, to the last bit; those that have one
+    already take the longer way.
+    """
+    ids, ms, numbers = block
+    text = _template(ids) % numbers
+    if text.count("e") == len(ids):
+        return text.replace("T", str(ms))
+    return literal(zip(ids, repeat(ms), numbers))
+
+
+def _timeless(document: str) -> Any:  # noqa: ANN401 - JSON as it came
+    """A decision without its time."""
+    found = msgspec.json.decode(document)
+    if isinstance(found, dict):
+        found.pop("ts", None)
+    return found

@@ -85,6 +85,6 @@ def test_live_devices_say_what_the_history_says(plan, mesh, launch, eventually, 
 
             # The slow part of a device comes with a later sample.
             with contextlib.suppress(AssertionError):
-                eventually(lambda left=left: not left(), 40)
+                eventually(lambda left=left: not left(), 60)
             assert not left(), f"{device}: live, and as the history has it"
     assert heard.keys() == expected

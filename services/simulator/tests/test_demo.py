@@ -6,7 +6,6 @@ scripts with the same command lines; ``tests/soak`` has the real ones.
 
 import json
 import os
-import random
 import signal
 import socket
 import stat
@@ -22,6 +21,7 @@ from simulator import demo
 from simulator.config import SimulatorConfig
 from simulator.faults import Fault
 from sunmesh.config import load
+from sunmesh.testing import find_free_port
 
 STAND_INS = {
     "collector-axpert": """
@@ -124,13 +124,6 @@ def started(stand_ins, tmp_path):
         process.stdout.close()
 
 
-def port() -> int:
-    """A free one that no client is given by chance until the demo listens there."""
-    while demo.in_the_way("127.0.0.1", number := random.randrange(20_000, 30_000)):
-        pass
-    return number
-
-
 def read_until(process: subprocess.Popen, text: str) -> str:
     """What the demo says, up to the line with ``text``."""
     said = ""
@@ -159,8 +152,10 @@ def left_in(folder: Path) -> list[str]:
     [("mosquitto", signal.SIGINT), ("embedded", signal.SIGTERM), ("mosquitto", signal.SIGHUP)],
 )
 def test_it_shows_a_page_and_stops_with_all_it_started(started, tmp_path, broker, number):
-    web = port()
-    process = started("--broker", broker, "--port", str(web), "--broker-port", str(port()))
+    web = find_free_port()
+    process = started(
+        "--broker", broker, "--port", str(web), "--broker-port", str(find_free_port())
+    )
     said = read_until(process, "The house is at")
     assert f"http://127.0.0.1:{web}/" in said
     assert "days of history are in the database" in said
@@ -169,19 +164,21 @@ def test_it_shows_a_page_and_stops_with_all_it_started(started, tmp_path, broker
     began = time.monotonic()
     process.send_signal(number)
     said = process.stdout.read()
-    assert process.wait(30) == 0, said
-    assert time.monotonic() - began < 8
+    assert process.wait(60) == 0, said
+    assert time.monotonic() - began < 20
     assert "stopped" in said
     assert left_in(tmp_path) == []
 
     # The house goes on: its history is not written again.
     lines = (tmp_path / "house" / "sunmesh.db").read_text()
     if number == signal.SIGINT:
-        again = started("--broker", broker, "--port", str(web), "--broker-port", str(port()))
+        again = started(
+            "--broker", broker, "--port", str(web), "--broker-port", str(find_free_port())
+        )
         said = read_until(again, "The house is at")
         assert "goes on" in said
         assert (tmp_path / "house" / "sunmesh.db").read_text() == lines
-        other = started("--port", str(port()), "--broker-port", str(port()))
+        other = started("--port", str(find_free_port()), "--broker-port", str(find_free_port()))
         said = other.communicate(timeout=60)[0]
         assert other.returncode == 2
         assert "runs in" in said
@@ -190,7 +187,7 @@ def test_it_shows_a_page_and_stops_with_all_it_started(started, tmp_path, broker
 
 def test_a_service_that_dies_stops_the_demo_and_is_named(started, stand_ins, tmp_path):
     (stand_ins / "web").write_text("#!/bin/sh\necho no page today\nexit 4\n")
-    process = started("--port", str(port()), "--broker-port", str(port()))
+    process = started("--port", str(find_free_port()), "--broker-port", str(find_free_port()))
     said = process.communicate(timeout=60)[0]
     assert process.returncode == 1
     assert "web ended, so the demo stopped" in said
@@ -202,7 +199,7 @@ def test_history_that_cannot_be_stored_is_said(started, tmp_path):
     house = tmp_path / "house"
     house.mkdir()
     (house / "full").touch()
-    process = started("--port", str(port()), "--broker-port", str(port()))
+    process = started("--port", str(find_free_port()), "--broker-port", str(find_free_port()))
     said = process.communicate(timeout=60)[0]
     assert process.returncode == 2
     assert "history could not be written" in said
@@ -215,7 +212,9 @@ def test_a_port_in_use_is_said_with_the_option_that_changes_it(started, option):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         number = taken.getsockname()[1]
-        options = {"--port": str(port()), "--broker-port": str(port())} | {option: str(number)}
+        options = {"--port": str(find_free_port()), "--broker-port": str(find_free_port())} | {
+            option: str(number)
+        }
         process = started(*[word for pair in options.items() for word in pair])
         said = process.communicate(timeout=60)[0]
     assert process.returncode == 2

@@ -64,7 +64,7 @@ def test_what_is_published_can_be_looked_up_later(mesh, heard, eventually, tmp_p
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     reals = [clock.parse(line.pop("real")) for line in lines]
     assert reals == sorted(reals)
-    assert abs((reals[0] - before).total_seconds()) < 5
+    assert abs((reals[0] - before).total_seconds()) < 60
     assert lines == [told for _, told in heard]
 
 

@@ -36,7 +36,6 @@ SAMPLE = {
     "result": TOPICS.result("inverter"),
     "alarm": TOPICS.alarm("inverter", "overload"),
     "recorder's alarm": TOPICS.alarm("recorder", "spool_full"),
-    "books' alarm": TOPICS.alarm("bookkeeper", "behind"),
     "ack": TOPICS.alarm_ack("inverter", "overload"),
     "decision": TOPICS.decision("storm"),
     "world": TOPICS.sim("world"),
@@ -44,7 +43,7 @@ SAMPLE = {
     "mbmd": "mbmd/sdm1-1/Power",
 }
 OWN = {"own status", "own health"}
-ALARMS = {"alarm", "recorder's alarm", "books' alarm"}
+ALARMS = {"alarm", "recorder's alarm"}
 DEVICE = {"telemetry", "info", "settings", "device status", "result"} | ALARMS
 SIMULATED = {"world", "emulator"}
 KEPT = set(SAMPLE) - SIMULATED - {"mbmd"}
@@ -52,7 +51,7 @@ WRITES = {
     **dict.fromkeys(COLLECTORS, DEVICE | {"emulator"}),
     "group": DEVICE - {"settings", "result"},
     "recorder": {"recorder's alarm"},
-    "bookkeeper": {"books' alarm"},
+    "bookkeeper": set(),
     "web": {"command", "ack"},
     "simulator": SIMULATED,
     "home-assistant": {"command"},

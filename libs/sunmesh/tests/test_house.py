@@ -78,6 +78,10 @@ def test_microinverters_are_counted_at_their_gateway() -> None:
         "roof-2": {"pv_power_w", "pv_energy_total_kwh"},
     }
     assert [feed.device for feed in flows(names)["pv"].feeds] == ["roof"]
+    del names["roof"]
+    names["roof"] = {"pv_power_w", "pv_energy_total_kwh"}  # no meter of the house
+    behind = {"roof-1": "roof", "roof-2": "roof"}
+    assert [feed.device for feed in flows(names, through=behind)["pv"].feeds] == ["roof"]
 
 
 def test_members_are_added_and_not_their_group() -> None:

@@ -147,6 +147,7 @@ def roles(
     names: Mapping[str, Collection[str]],
     left_out: Collection[str] = (),
     groups: Collection[str] = (),
+    through: Mapping[str, str] | None = None,
 ) -> Roles:
     """Pick the quantities that describe the house; nothing is counted twice.
 
@@ -159,7 +160,9 @@ def roles(
         names: the quantities of each device.
         left_out: devices that measure what others already count.
         groups: devices that stand for several others.
+        through: gateway of each device that is read through one; its panels count there.
     """
+    through = through or {}
     everything = {device: has for device, has in names.items() if device not in left_out}
     names = {device: has for device, has in everything.items() if device not in groups}
 
@@ -177,6 +180,7 @@ def roles(
         for device, has in names.items()
         if any(name in has for name in PV_INPUTS)
         and (not gateways or device in gateways or device in inverters)
+        and "pv_power_w" not in names.get(through.get(device, ""), ())
     ]
     pv = [(d, name) for d in pv_devices for name in PV_INPUTS if name in names[d]]
     chargers = [(d, CHARGER_POWER) for d, has in names.items() if CHARGER_POWER in has]
@@ -256,6 +260,7 @@ def flows(
     section: EnergySection | None = None,
     groups: Collection[str] = (),
     ratings_w: Mapping[str, float] | None = None,
+    through: Mapping[str, str] | None = None,
 ) -> dict[str, Flow]:
     """What feeds each flow of the energy books; flows that this house does not have are absent.
 
@@ -264,9 +269,10 @@ def flows(
         section: what the configuration says of it.
         groups: devices that stand for several others.
         ratings_w: rated power of devices that say it.
+        through: gateway of each device that is read through one.
     """
     section = section or EnergySection()
-    chosen = roles(names, section.left_out, groups)
+    chosen = roles(names, section.left_out, groups, through)
     ratings = ratings_w or {}
     found: dict[str, Flow] = {}
     for flow in FLOWS:

@@ -12,6 +12,7 @@ later booking neither undoes a correction nor is lost by it.
 import json
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
@@ -44,6 +45,9 @@ SOURCES = (
 
 ALIKE_WH = 1e-6
 """Two energies closer than that are one: sums of floats differ by their order."""
+HOUR_MS = 3_600_000
+MANY_MS = 31 * 86_400_000
+"""So much of an edit is worked on at a time."""
 ROWS = 2000
 """Rows in one INSERT: under 300 kB, below the smallest max_allowed_packet."""
 DEADLOCKS = (1205, 1213, 1020)
@@ -764,9 +768,6 @@ def _batches(changes: Sequence[Change], zone: tzinfo) -> Iterator[list[Change]]:
         yield batch
 
 
-MANY_MS = 31 * 86_400_000
-
-
 def _pieces(days: list[tuple[date, int, int]]) -> Iterator[list[tuple[date, int, int]]]:
     """The days, a month at a time."""
     for at in range(0, len(days), 31):
@@ -919,6 +920,43 @@ def table(
 ) -> list[Figures]:
     """The same for each day, month or year of [first, end), in one read."""
     return _fold(connection, zone, list(_steps(first, end, by)), now)
+
+
+def hours(
+    connection: Connection, zone: tzinfo, day: date, now: int | None = None
+) -> list[tuple[str, Figures]]:
+    """A local day by the hours of the clock on the wall: (``13:00``, what it comes to).
+
+    On the day of 25 hours one hour comes twice; together they are exactly the day.
+    """
+    now = clock.epoch_ms(clock.now()) if now is None else now
+    start, end = bounds(day, zone)
+    cuts = [start]
+    for at in range(start + HOUR_MS // 4, end, HOUR_MS // 4):
+        if datetime.fromtimestamp(at / 1000, zone).minute == 0:
+            cuts.append(at)
+    sums: list[dict[str, dict[str, float]]] = [{} for _ in cuts]
+    covered: list[dict[str, float]] = [{} for _ in cuts]
+    table = energy
+    for flow in FLOWS:
+        for ts, wh, flag, seconds in connection.execute(
+            select(table.c.ts, table.c.wh, table.c.flag, table.c.covered_s).where(
+                table.c.flow == flow, table.c.ts >= start, table.c.ts < end
+            )
+        ):
+            at = bisect_right(cuts, ts) - 1
+            mine = sums[at].setdefault(flow, {})
+            mine[flag] = mine.get(flag, 0.0) + wh
+            covered[at][flow] = covered[at].get(flow, 0.0) + seconds
+    found: list[tuple[str, Figures]] = []
+    for at, (low, high) in enumerate(zip(cuts, [*cuts[1:], end], strict=True)):
+        flows = {
+            flow: Sum(sum(by.values()), covered[at][flow], by) for flow, by in sums[at].items()
+        }
+        elapsed_s = max(0, min(high, now) - low) / 1000
+        label = f"{datetime.fromtimestamp(low / 1000, zone):%H:%M}"
+        found.append((label, Figures(day, day + timedelta(days=1), elapsed_s, flows)))
+    return found
 
 
 def _steps(first: date, end: date, by: str) -> Iterator[tuple[date, date]]:

@@ -14,9 +14,7 @@ from .importing import (
     runner,
     site_of,
     sqlite_url,
-    states,
     url,
-    values,
     whole,
 )
 

@@ -24,7 +24,7 @@ from ...database.sql import engine, literal, mark_dirty
 from ...database.sql import insert as insert_statement
 from ...errors import SunmeshError
 from ...vocabulary import VOCABULARY, Kind, unit_of
-from . import stamps
+from . import retired, stamps
 from .plan import Plan, Progress
 from .times import HOUR_MS
 
@@ -501,7 +501,7 @@ def _undo(opened: Engine, number: int, zone: tzinfo, by: str, progress: Progress
 
     books.transact(opened, begin)
     done = 0
-    while removed := _remove_parts(opened, number):
+    while removed := _remove_parts(opened, number, zone):
         done += removed
         progress("removed", done)
         if opened.dialect.name == "sqlite":
@@ -535,9 +535,10 @@ def _refuse_out_of_order(connection: Connection, batch: Batch) -> None:
                 )
 
 
-def _remove_parts(opened: Engine, number: int) -> int:
+def _remove_parts(opened: Engine, number: int, zone: tzinfo) -> int:
     """Some parts and their samples; how many samples these were."""
     with opened.begin() as connection:
+        horizon = retired.horizons(connection).get("sample", 0)
         parts = connection.execute(
             select(_part).where(_part.c.batch_id == number).order_by(_part.c.first).limit(PARTS)
         ).all()
@@ -557,6 +558,7 @@ def _remove_parts(opened: Engine, number: int) -> int:
             _remove(connection, tables.state if is_word else tables.sample, part.series_id, times)
             if not is_word:
                 dirty.update(ms - ms % tables.DIRTY_MS for ms in times)
+                retired.forget(connection, part.series_id, times, horizon, zone)
             connection.execute(
                 delete(_part).where(
                     _part.c.batch_id == number,

@@ -155,7 +155,7 @@ def _steady(widths: Sequence[int]) -> float:
 
 
 def _has_comma_numbers(rows: Sequence[Sequence[str]]) -> bool:
-    commas = sum(bool(re.fullmatch(r"\s*-?\d+,\d+\s*", cell)) for row in rows for cell in row)
+    commas = sum(bool(re.fullmatch(r"\s*-?[\d.]*\d,\d+\s*", cell)) for row in rows for cell in row)
     points = sum(bool(re.fullmatch(r"\s*-?\d+\.\d+\s*", cell)) for row in rows for cell in row)
     return commas > points
 

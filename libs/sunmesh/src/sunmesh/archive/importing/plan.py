@@ -23,7 +23,7 @@ from ...database import tables
 from ...database.sql import engine
 from ...topics import NAME, RESERVED
 from ...vocabulary import VOCABULARY, Kind, unit_of
-from . import files, formats, stamps
+from . import files, formats, retired, stamps
 from .columns import day_of
 from .mapping import Mapping
 from .records import Format, ImportRefusedError, Options
@@ -297,6 +297,7 @@ class _Comparison:
         self._day = (1, 0, "")
         self._done = 0
         self._todo: list[tuple[int, int, float]] = []
+        self._horizon = retired.horizons(connection).get("sample", 0)
 
     def run(self) -> None:
         """All of it."""
@@ -354,6 +355,8 @@ class _Comparison:
                     select(tables.hour.c.ts).where(
                         tables.hour.c.series_id == number,
                         tables.hour.c.ts.between(first - first % HOUR_MS, last),
+                        tables.hour.c.ts < self._horizon,
+                        tables.hour.c.samples > 0,
                     )
                 ).scalars()
             )

@@ -32,6 +32,7 @@ class LocalTimes:
         self._zone = zone
         self._once = once
         self._last: datetime | None = None
+        self._plain = True
         self._descending = False
         self._second = False
         self._known: dict[datetime, tuple[int, int] | None] = {}
@@ -52,19 +53,15 @@ class LocalTimes:
             raise ValueError(f"{local} did not exist there: the clocks went forward")
         first, second = offsets
         last, self._last = self._last, local
-        if first == second:
-            if last is not None and last != local:
-                self._descending = local < last
+        was_plain, self._plain = self._plain, first == second
+        if last is not None and last != local and (was_plain or self._plain):
+            self._descending = local < last
+        if was_plain or self._plain:
             self._second = self._descending
-            return (local - EPOCH) // MILLISECOND - first
-        if last is not None and abs(local - last) < timedelta(hours=2):
-            if not self._descending and local < last:
-                self._second = True
-            elif self._descending and local > last:
-                self._second = False
-        return (local - EPOCH) // MILLISECOND - (
-            second if self._second and not self._once else first
-        )
+        elif last is not None and local != last and (local < last) != self._descending:
+            self._second = not self._descending
+        offset = second if self._second and not self._once else first
+        return (local - EPOCH) // MILLISECOND - offset
 
     def _offsets(self, local: datetime) -> tuple[int, int] | None:
         """UTC offsets of the two times called so [ms]; the same twice where it is one."""

@@ -102,7 +102,10 @@ def _index(path: Path, found: files.Layout, name: str | int) -> int:
         raise ImportRefusedError(f"{path}: has no header; give columns by number, from 1")
     if name in found.header:
         return found.header.index(name)
-    folded = [units.in_header(each)[0].casefold() for each in found.header]
+    plain = [units.in_header(each)[0] for each in found.header]
+    if name in plain:
+        return plain.index(name)
+    folded = [each.casefold() for each in plain]
     if name.casefold() in folded:
         return folded.index(name.casefold())
     raise ImportRefusedError(
@@ -209,20 +212,19 @@ def guess(paths: list[Path], options: Options) -> Mapping:
 
 def _guess_time(path: Path, names: list[str | int], some: list[list[str]]) -> TimeColumn:
     likely = sorted(range(len(names)), key=lambda index: not TIME_NAMES.search(str(names[index])))
-    for index in likely:
-        cells = [row[index] for row in some if index < len(row)]
+    pairs = [
+        [index, index + 1]
+        for index in range(len(names) - 1)
+        if some and all(CLOCK.fullmatch(row[index + 1]) for row in some if index + 1 < len(row))
+    ]
+    for stands in pairs + [[index] for index in likely]:
+        cells = [" ".join(row[index] for index in stands) for row in some if len(row) > stands[-1]]
         try:
             form = times.form_of(cells)
         except ValueError:
             continue
-        return TimeColumn(names[index], form)
-    for index in range(len(names) - 1):
-        cells = [" ".join(row[index : index + 2]) for row in some if index + 1 < len(row)]
-        try:
-            form = times.form_of(cells)
-        except ValueError:
-            continue
-        return TimeColumn([names[index], names[index + 1]], form)
+        column = [names[index] for index in stands]
+        return TimeColumn(column if len(column) > 1 else column[0], form)
     raise ImportRefusedError(f"{path}: no column holds times in a form that is known")
 
 

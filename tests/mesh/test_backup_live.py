@@ -64,7 +64,7 @@ class Flood(threading.Thread):
             self.mesh.publish(self.mesh.topics.telemetry(device), encode(sample), retain=True)
             self.sent[device, ms] = values
             if number % 200 == 0:
-                self.mesh.drain(10)
+                self.mesh.drain(60)
 
 
 @pytest.mark.parametrize("sort", ["mariadb", "sqlite"])
@@ -108,5 +108,5 @@ def test_backup_while_ingesting_at_full_speed(
     assert before.items() <= found.items(), "what was stored before is there"
     assert all(flood.sent[key] == values for key, values in found.items()), "whole, or not at all"
     assert len(found) * len(QUANTITIES) < after, "it went on meanwhile"
-    eventually(lambda: count(url) == len(flood.sent) * len(QUANTITIES), 60, "nothing was held up")
+    eventually(lambda: count(url) == len(flood.sent) * len(QUANTITIES), 180, "nothing was held up")
     recorder.stop()

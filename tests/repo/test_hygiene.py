@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,14 +22,23 @@ def tracked():
 FILES = tracked()
 
 
-def lines(paths):
-    for path in paths:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            continue
-        for number, line in enumerate(text.splitlines(), 1):
-            yield f"{path.relative_to(ROOT)}:{number}: {line.strip()[:160]}", line
+@cache
+def lines_of(path):
+    """Nothing of a file that is no text."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        return []
+
+
+def places(paths, is_wrong):
+    """Where a line is that must not be."""
+    return [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:160]}"
+        for path in paths
+        for number, line in enumerate(lines_of(path), 1)
+        if is_wrong(line)
+    ]
 
 
 def test_git_tracks_the_tree():
@@ -42,12 +52,12 @@ HOSTS += [f"{name}.org" for name in ("npmjs", "deb.debian", "registry.yarnpkg")]
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_no_registry_is_named(host):
-    assert [where for where, line in lines(FILES) if host in line] == []
+    assert places(FILES, lambda line: host in line) == []
 
 
 def test_no_path_of_a_machine_is_named():
     path = re.compile(r"(?<![\w.+])/(home|root|Users|work|opt/pypi)/\w")
-    assert [where for where, line in lines(FILES) if path.search(line)] == []
+    assert places(FILES, path.search) == []
 
 
 def test_nothing_is_left_open():
@@ -60,14 +70,14 @@ def test_nothing_is_left_open():
     ]
     mark = re.compile(r"\b(" + "|".join(words) + ")")
     sources = [path for path in FILES if path.suffix in (".py", ".js", ".html", ".css", ".sh")]
-    assert [where for where, line in lines(sources) if mark.search(line)] == []
+    assert places(sources, mark.search) == []
 
 
 def test_no_test_is_skipped():
     words = ["pytest.sk" + "ip", "mark.sk" + "ip", "mark.xf" + "ail", "import" + "orskip"]
     mark = re.compile("|".join(map(re.escape, words)))
     tests = [path for path in FILES if path.suffix == ".py" and "tests" in path.parts]
-    assert [where for where, line in lines(tests) if mark.search(line)] == []
+    assert places(tests, mark.search) == []
 
 
 def test_no_file_is_large():

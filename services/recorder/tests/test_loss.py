@@ -163,6 +163,7 @@ def test_database_stopped_and_started(
     collector.publish(300)
     mariadb.start()
     collector.check(database_url)
+    process.wait_said("the database is back")
     assert process.said("the database is away") == 1
     assert process.said("the database is back") == 1
     if protocol == "3.1.1":
@@ -186,6 +187,7 @@ def test_database_away_at_the_start(
     collector.publish(50)
     mariadb.start()
     collector.check(database_url)
+    process.wait_said("the database is back")
     assert process.said("the database is away") == 1
     assert process.said("the database is back") == 1
 
@@ -203,7 +205,7 @@ def test_broker_restarted(
     collector.publish(100)
     process.end(signal.SIGKILL)
     collector.publish(50)
-    assert collector.mesh.drain(5)
+    assert collector.mesh.drain(60)
     broker.stop()
     broker.start()
     process.start()

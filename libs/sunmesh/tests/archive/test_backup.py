@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
@@ -23,7 +22,7 @@ from sunmesh.archive.keeping import BackupError, Keep
 from sunmesh.database import tables
 from sunmesh.database.migrations import migrate
 from sunmesh.database.sql import engine
-from sunmesh.testing import MariaDB
+from sunmesh.testing import MariaDB, wait_for
 
 WORDS = ["", "a", "ž", "𝄞", "it's", 'a "word"', "back\\slash", "line\nbreak", "%s", "NULL", "[1]"]
 NUMBERS = [0.0, -0.0, 0.1 + 0.2, 1e-300, -1.7976931348623157e308, 53.2, 5e-324, 1e22, 123456789.0]
@@ -228,17 +227,22 @@ def test_a_backup_while_rows_are_written_shows_one_moment(
     opened.dispose()
     writer = Writer(url)
     writer.start()
-    eventually(lambda: writer.committed > 50, 20, "rows come")
+    eventually(lambda: writer.committed > 50, why="rows come")
     before = writer.committed
     during: list[int] = []
     pack = module.pack
-    monkeypatch.setattr(
-        module, "pack", lambda *given: (during.append(writer.committed), pack(*given))[1]
-    )
+
+    def meanwhile(*given: Any) -> Any:
+        during.append(writer.committed)
+        wait_for(lambda: writer.committed > during[-1], why="it goes on writing while it is saved")
+        return pack(*given)
+
+    monkeypatch.setattr(module, "pack", meanwhile)
     made = backup(site_of(url), tmp_path / "backups")
     writer.stop.set()
-    writer.join(10)
-    assert during[-1] > during[0] > before >= 50, "it went on writing while it was saved"
+    writer.join(30)
+    assert len(during) > 1
+    assert during[0] >= before >= 50
     other = new_url("sqlite")
     restore(made.path, other)
     found = contents(other)
@@ -511,10 +515,8 @@ def test_two_at_once_and_what_a_killed_one_left(
     site = site_of(url)
     command = [sys.executable, "-m", "sunmesh", "backup", "--config", str(site.path)]
     process = subprocess.Popen([*command, "--to", str(where)], stderr=subprocess.PIPE)
-    end = time.monotonic() + 20
-    while not list(where.glob(".sunmesh-hut.part")):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait_for(lambda: list(where.glob(".sunmesh-hut.part")))
+    process.send_signal(signal.SIGSTOP)  # in the middle of it
     with pytest.raises(BackupError, match="another backup is being made"):
         backup(site, where)
     process.send_signal(signal.SIGKILL)

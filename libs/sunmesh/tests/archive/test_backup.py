@@ -237,8 +237,9 @@ def test_a_backup_while_rows_are_written_shows_one_moment(
         wait_for(lambda: writer.committed > during[-1], why="it goes on writing while it is saved")
         return pack(*given)
 
-    monkeypatch.setattr(module, "pack", meanwhile)
-    made = backup(site_of(url), tmp_path / "backups")
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "pack", meanwhile)
+        made = backup(site_of(url), tmp_path / "backups")
     writer.stop.set()
     writer.join(30)
     assert len(during) > 1

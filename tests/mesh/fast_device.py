@@ -1,7 +1,7 @@
 """A device that is read every 20 ms, so that minutes of samples pass in seconds.
 
-python fast_device.py SITE_TOML COUNT: publishes battery_voltage_v = 0, 1, 2 ... COUNT - 1, then
-sleeps.
+python fast_device.py SITE_TOML COUNT [NAME]: publishes battery_voltage_v = 0, 1, 2 ... COUNT - 1,
+then sleeps. Its device is called NAME, or fast.
 """
 
 import sys
@@ -48,9 +48,10 @@ class Counting:
 def main():
     service.setup_logging()
     site = config.load(Path(sys.argv[1]), "fast-device")
-    mesh = Mesh(site.broker, site.topics, "fast-device")
+    name = sys.argv[3] if len(sys.argv) > 3 else "fast"
+    mesh = Mesh(site.broker, site.topics, "fast-device", instance=name)
     source = Counting(int(sys.argv[2]))
-    poller = Poller("fast", source, mesh, interval_s=INTERVAL_S)
+    poller = Poller(name, source, mesh, interval_s=INTERVAL_S)
     return service.run("fast-device", "0", mesh, poller.run, lambda: dict(poller.counters))
 
 

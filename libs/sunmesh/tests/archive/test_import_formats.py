@@ -1,13 +1,14 @@
 """What each format's sample comes to: expected values are worked out by hand from the files."""
 
 import math
+import re
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from sunmesh.archive.importing import formats, times, units
+from sunmesh.archive.importing import files, formats, times, units
 from sunmesh.archive.importing.formats.axpertbms import raw_percent
 from sunmesh.archive.importing.mapping import Column, Mapping, TimeColumn, from_words, load, to_toml
 from sunmesh.archive.importing.plan import options_of
@@ -511,3 +512,42 @@ def test_units() -> None:
     assert units.in_header("Temp (outside)") == ("Temp (outside)", None)
     with pytest.raises(ValueError, match="VA is apparent power, W is power"):
         units.conversion("VA", "W")
+
+
+# -- dumps and documents ---------------------------------------------------------------------------
+
+
+def test_dumps_as_servers_write_them(tmp_path: Path) -> None:
+    text = (
+        "CREATE TABLE IF NOT EXISTS `a` (\n  `x` int,\n  `name` text,\n  KEY `k` (`x`)\n);\n"
+        "INSERT INTO `a` VALUES (1,'it''s; (so)\\n'),(-2.5e-3,NULL);\n"
+        'REPLACE INTO "b" ("name", "x") VALUES\n  (\'o\\\'k\', 3),\n  (\'\', 4);\n'
+    )
+    found = [(row.table, row.columns, row.cells) for row in files.dump(made(tmp_path, "x", text))]
+    assert found == [
+        ("a", ("x", "name"), ["1", "it's; (so)\n"]),
+        ("a", ("x", "name"), ["-2.5e-3", None]),
+        ("b", ("name", "x"), ["o'k", "3"]),
+        ("b", ("name", "x"), ["", "4"]),
+    ]
+    with pytest.raises(ImportRefusedError, match="line 1: not understood"):
+        list(files.dump(made(tmp_path, "y", "INSERT INTO `a` VALUES (1, NOW());\n")))
+
+
+def test_the_document_names_every_format_and_role() -> None:
+    text = (Path(__file__).parents[4] / "docs" / "import-export.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([\w-]+)` \|.*\| ([^|]+) \|$", text, re.MULTILINE))
+    assert list(rows) == [*dict.fromkeys(rows)]
+    assert set(rows) == set(formats.every())
+    for name, each in formats.every().items():
+        for role in each.roles:
+            assert f"`{role.name}`" in rows[name]
+    for field in Column.__struct_fields__:
+        assert re.search(rf"^#? ?{field} = ", text, re.MULTILINE), field
+
+
+def test_the_document_s_mapping_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[4] / "docs" / "import-export.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    found = load(made(tmp_path, "m.toml", example))
+    assert [column.name for column in found.column] == ["PV (kW)", "Grid", "Mode", "Yield"]

@@ -115,7 +115,10 @@ def run(options: argparse.Namespace) -> int:
         print(f"sunmesh import: {err}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("sunmesh import: interrupted; nothing was changed", file=sys.stderr)
+        print(
+            "sunmesh import: interrupted; what was stored is taken back, see --list",
+            file=sys.stderr,
+        )
         return 130
 
 
@@ -248,7 +251,7 @@ def _save(options: argparse.Namespace, mapping: "Mapping | None") -> None:
 
 
 class _Shown:
-    """Progress on standard error, at most twice a second, on a terminal in one line."""
+    """Progress on standard error; on a terminal in one line, else a line now and then."""
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stderr
@@ -257,7 +260,7 @@ class _Shown:
 
     def __call__(self, what: str, done: int) -> None:
         """``done`` rows so far."""
-        if time.monotonic() - self._at < 0.5:
+        if time.monotonic() - self._at < (0.5 if self._out.isatty() else 5):
             return
         self._at = time.monotonic()
         text = f"{what} {done}"

@@ -52,10 +52,21 @@ def looks(start: Head) -> bool:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    try:
-        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-    except sqlite3.Error as err:
-        raise ImportRefusedError(f"{path}: cannot be read ({err})") from err
+    """The file, read only; also from a folder where SQLite cannot write the files that WAL wants.
+
+    Raises:
+        ImportRefusedError: it cannot be read.
+    """
+    address = path.absolute().as_uri()
+    for how in ("mode=ro", "immutable=1"):
+        try:
+            opened = sqlite3.connect(f"{address}?{how}", uri=True)
+            opened.execute("SELECT name FROM sqlite_master LIMIT 1")
+        except sqlite3.Error as err:
+            reason = err
+        else:
+            return opened
+    raise ImportRefusedError(f"{path}: cannot be read ({reason})") from reason
 
 
 def read(paths: list[Path], options: Options) -> Iterator[tuple[int, Record]]:

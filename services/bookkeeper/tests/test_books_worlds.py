@@ -174,7 +174,7 @@ def same(left: dict[int, Bucket], right: dict[int, Bucket]) -> None:
 @pytest.fixture(autouse=True)
 def short_sight(monkeypatch):
     """Begin with few readings around a place, so that asking for more is tried, too."""
-    monkeypatch.setattr(books, "FIRST_LOOK", 32)
+    monkeypatch.setattr(books, "FIRST_LOOK", 8)
 
 
 def stretches(buckets):

@@ -242,9 +242,9 @@ class Process:
     def text(self) -> str:
         return self.log.read_text() if self.log.exists() else ""
 
-    def wait_said(self, what: str) -> None:
+    def wait_said(self, what: str, times: int = 1) -> None:
         try:
-            wait_for(lambda: what in self.text(), 60, what)
+            wait_for(lambda: self.text().count(what) >= times, 60, what)
         except AssertionError as err:
             raise AssertionError(f"{err}\n{self.text()[-3000:]}") from err
 

@@ -42,7 +42,7 @@ def test_a_day_is_booked_as_it_was(house: House, world: World) -> None:
 
 def test_piece_by_piece_is_the_same_as_at_once(house: House, world: World) -> None:
     keeper = house.keeper()
-    start, end = T0 + 5 * HOUR, T0 + 9 * HOUR
+    start, end = T0 + 6 * HOUR, T0 + 8 * HOUR
     for ts in range(start, end, BUCKET):
         house.store(world.between(ts, ts + BUCKET))
         house.book(ts + BUCKET, keeper)

@@ -194,6 +194,10 @@ def _unfinished(connection: Connection, plan: Plan) -> list[Batch]:
     return [batch for batch in map(_read, rows) if batch.state == "running"]
 
 
+class _ThereError(Exception):
+    """A sample was stored by somebody else since the plan was made."""
+
+
 class _Storing:
     """One application of a plan."""
 
@@ -295,8 +299,10 @@ class _Storing:
             self._pause()
         self._settings()
         self._energies()
-        with self._engine.begin() as connection:
-            _write(connection, _get(connection, self._number), state="complete")
+        books.transact(
+            self._engine,
+            lambda connection: _write(connection, _get(connection, self._number), state="complete"),
+        )
 
     def _pause(self) -> None:
         self._progress("stored", self._done)
@@ -319,46 +325,52 @@ class _Storing:
 
     def _window(self, start: int, end: int, careful: bool) -> bool:
         """Store [start, end); False, and nothing stored, when something of it is there already."""
-        db = self._plan.scratch.db
-        with self._engine.connect() as connection, connection.begin() as transaction:
-            added = 0
-            dirty: set[int] = set()
-            for index in sorted(self._ids, key=self._ids.__getitem__):
-                number = self._ids[index]
-                is_word = self._plan.scratch.series[index].kind is Kind.STATE
-                rows = db.execute(
-                    f"SELECT ms, value FROM {'todo_word' if is_word else 'todo'}"  # noqa: S608
-                    " WHERE series = ? AND ms >= ? AND ms < ? ORDER BY ms",
-                    (index, start, end),
-                ).fetchall()
-                if rows and careful:
-                    rows = _absent(connection, number, is_word, rows)
-                if not rows:
-                    continue
-                if self._add(connection, number, is_word, rows) != len(rows):
-                    transaction.rollback()
-                    return False
-                times = [ms for ms, _value in rows]
-                connection.execute(
-                    insert(_part).values(
-                        batch_id=self._number,
-                        series_id=number,
-                        first=times[0],
-                        count=len(times),
-                        stamps=stamps.pack(times),
-                    )
-                )
-                added += len(times)
-                if not is_word:
-                    dirty.update(ms - ms % tables.DIRTY_MS for ms in times)
-            mark_dirty(connection, dirty)
-            connection.execute(
-                update(_batch)
-                .where(_batch.c.id == self._number)
-                .values(samples=_batch.c.samples + added)
+        try:
+            self._done += books.transact(
+                self._engine, lambda connection: self._store(connection, start, end, careful)
             )
-        self._done += added
+        except _ThereError:
+            return False
         return True
+
+    def _store(self, connection: Connection, start: int, end: int, careful: bool) -> int:
+        db = self._plan.scratch.db
+        added = 0
+        dirty: set[int] = set()
+        for index in sorted(self._ids, key=self._ids.__getitem__):
+            number = self._ids[index]
+            is_word = self._plan.scratch.series[index].kind is Kind.STATE
+            rows = db.execute(
+                f"SELECT ms, value FROM {'todo_word' if is_word else 'todo'}"  # noqa: S608
+                " WHERE series = ? AND ms >= ? AND ms < ? ORDER BY ms",
+                (index, start, end),
+            ).fetchall()
+            if rows and careful:
+                rows = _absent(connection, number, is_word, rows)
+            if not rows:
+                continue
+            if self._add(connection, number, is_word, rows) != len(rows):
+                raise _ThereError
+            times = [ms for ms, _value in rows]
+            connection.execute(
+                insert(_part).values(
+                    batch_id=self._number,
+                    series_id=number,
+                    first=times[0],
+                    count=len(times),
+                    stamps=stamps.pack(times),
+                )
+            )
+            added += len(times)
+            if not is_word:
+                dirty.update(ms - ms % tables.DIRTY_MS for ms in times)
+        mark_dirty(connection, dirty)
+        connection.execute(
+            update(_batch)
+            .where(_batch.c.id == self._number)
+            .values(samples=_batch.c.samples + added)
+        )
+        return added
 
     def _add(
         self, connection: Connection, number: int, is_word: bool, rows: Sequence[tuple[int, Any]]
@@ -501,17 +513,20 @@ def _undo(opened: Engine, number: int, zone: tzinfo, by: str, progress: Progress
 
     books.transact(opened, begin)
     done = 0
-    while removed := _remove_parts(opened, number, zone):
+    while removed := books.transact(opened, lambda c: _remove_parts(c, number, zone)):
         done += removed
         progress("removed", done)
         if opened.dialect.name == "sqlite":
             time.sleep(PAUSE_S)
-    with opened.begin() as connection:
+
+    def finish(connection: Connection) -> list[Any]:
         batch = _get(connection, number)
         _remove_settings(connection, batch)
         gone = _remove_series(connection, batch)
         _write(connection, batch, state="undone", settings=[], undone=clock.epoch_ms(clock.now()))
-    if gone:
+        return gone
+
+    if gone := books.transact(opened, finish):
         _heal(opened, gone)
     with opened.connect() as connection:
         return _get(connection, number)
@@ -535,39 +550,33 @@ def _refuse_out_of_order(connection: Connection, batch: Batch) -> None:
                 )
 
 
-def _remove_parts(opened: Engine, number: int, zone: tzinfo) -> int:
+def _remove_parts(connection: Connection, number: int, zone: tzinfo) -> int:
     """Some parts and their samples; how many samples these were."""
-    with opened.begin() as connection:
-        horizon = retired.horizons(connection).get("sample", 0)
-        parts = connection.execute(
-            select(_part).where(_part.c.batch_id == number).order_by(_part.c.first).limit(PARTS)
-        ).all()
-        kinds = {
-            row.id: row.kind
-            for row in connection.execute(
-                select(tables.series).where(
-                    tables.series.c.id.in_({part.series_id for part in parts})
-                )
+    horizon = retired.horizons(connection).get("sample", 0)
+    parts = connection.execute(
+        select(_part).where(_part.c.batch_id == number).order_by(_part.c.first).limit(PARTS)
+    ).all()
+    series = tables.series
+    mine = series.c.id.in_({part.series_id for part in parts})
+    kinds = {row.id: row.kind for row in connection.execute(select(series).where(mine))}
+    removed = 0
+    dirty: set[int] = set()
+    for part in parts:
+        is_word = kinds.get(part.series_id) == Kind.STATE
+        times = stamps.unpack(part.first, part.stamps)
+        _remove(connection, tables.state if is_word else tables.sample, part.series_id, times)
+        if not is_word:
+            dirty.update(ms - ms % tables.DIRTY_MS for ms in times)
+            retired.forget(connection, part.series_id, times, horizon, zone)
+        connection.execute(
+            delete(_part).where(
+                _part.c.batch_id == number,
+                _part.c.series_id == part.series_id,
+                _part.c.first == part.first,
             )
-        }
-        removed = 0
-        dirty: set[int] = set()
-        for part in parts:
-            is_word = kinds.get(part.series_id) == Kind.STATE
-            times = stamps.unpack(part.first, part.stamps)
-            _remove(connection, tables.state if is_word else tables.sample, part.series_id, times)
-            if not is_word:
-                dirty.update(ms - ms % tables.DIRTY_MS for ms in times)
-                retired.forget(connection, part.series_id, times, horizon, zone)
-            connection.execute(
-                delete(_part).where(
-                    _part.c.batch_id == number,
-                    _part.c.series_id == part.series_id,
-                    _part.c.first == part.first,
-                )
-            )
-            removed += len(times)
-        mark_dirty(connection, dirty)
+        )
+        removed += len(times)
+    mark_dirty(connection, dirty)
     return removed
 
 

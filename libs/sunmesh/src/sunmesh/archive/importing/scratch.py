@@ -5,10 +5,8 @@ A private SQLite file in the folder for temporary files (``TMPDIR``); it goes wi
 
 import math
 import sqlite3
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ...vocabulary import VOCABULARY, Kind
 from . import times
@@ -104,9 +102,8 @@ class Scratch:
     """
 
     def __init__(self, known: Mapping[tuple[str, str], Kind], now_ms: int) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="sunmesh-import-")
-        self.path = Path(self._folder.name) / "scratch.db"
-        self.db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        # Without a name SQLite takes a file that nobody else sees, and that goes with the process.
+        self.db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self.db.executescript(_TABLES)
         self.series: list[Series] = []
         self.settings: list[tuple[str, str]] = []
@@ -124,7 +121,6 @@ class Scratch:
     def close(self) -> None:
         """Remove the file."""
         self.db.close()
-        self._folder.cleanup()
 
     def take(self, records: Iterator[tuple[int, Record]]) -> Iterator[int]:
         """Stage all of ``records``; yields how many have been, now and then."""

@@ -49,7 +49,7 @@ def before(found, ts):
 
 
 @settings(
-    derandomize=True, max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck)
+    derandomize=True, max_examples=500, deadline=None, suppress_health_check=list(HealthCheck)
 )
 @given(histories, st.sampled_from((0.0, 0.01, 0.05)), st.floats(0, 1), st.floats(0, 1), st.data())
 def test_anchors_keep_their_promise(history, pace, where, cut, data):

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from bookkeeper.counters import EPOCH, HEADROOM, NORMAL, RECOVERED, RESET, Rise, Rules, Track
-from bookkeeper.integrate import BUCKET_MS, MARGIN, MS_PER_H, Curve, Reading, bucket_of
+from bookkeeper.integrate import BUCKET_MS, MARGIN, MS_PER_H, Curve, Reading, bucket_of, ordered
 
 COARSE_KWH = 0.02
 """A counter with larger steps cannot tell one bucket from the next."""
 LUMP_MS = 900_000
 """A fine counter's rise belongs to the time since its last step, but to no more than this."""
+EVEN_MS = 120_000
+"""Within less than this it does not matter how the power went."""
 STRETCH_MS = 6 * 3_600_000
 """And a coarse one's; pauses do not count."""
 AGREE = 0.15
@@ -289,7 +291,8 @@ class _Entry:
                     low = max(flat, high - LUMP_MS)
                     self._still(flat, low)
                     flat = None
-                if curve is not None and low // BUCKET_MS != (high - 1) // BUCKET_MS:
+                across = low // BUCKET_MS != (high - 1) // BUCKET_MS
+                if curve is not None and across and high - low > EVEN_MS:
                     energy, share = self._power(low, high)
                     if energy > 0 and share >= FULL:
                         self._shaped(curve, low, high, wh, _MEASURED)
@@ -548,7 +551,7 @@ class _View:
 
     def __init__(self, feeds: Sequence[Feed], start: int, end: int, more: int) -> None:
         self.start, self.end, self.more = start, end, more
-        self.powers = [Curve(feed.power.readings).samples for feed in feeds if feed.power]
+        self.powers = [ordered(feed.power.readings)[0] for feed in feeds if feed.power]
         self.counters = [
             (track, track.rises(), counter.coarse)
             for feed in feeds

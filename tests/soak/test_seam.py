@@ -54,7 +54,7 @@ def test_live_devices_say_what_the_history_says(plan, mesh, launch, eventually, 
     site = plan.site
     site.write_text(demo.site_toml(plan).replace('name = "home"', f'name = "{topics.site}"'))
     (plan.folder / "secrets").mkdir()
-    for user in demo.USERS:
+    for user in demo.SERVICES:
         (plan.folder / "secrets" / user).write_text("none\n")
     heard = {}
     witness = mesh("witness")

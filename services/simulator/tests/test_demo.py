@@ -90,7 +90,7 @@ def stand_ins(tmp_path):
     folder = tmp_path / "bin"
     folder.mkdir()
     collectors = {name: STAND_INS["collector-axpert"] for name in demo.COLLECTORS}
-    for name, code in (collectors | STAND_INS).items():
+    for name, code in (collectors | STAND_INS | {"bookkeeper": STAND_INS["recorder"]}).items():
         path = folder / name
         path.write_text(f"#!{sys.executable}\n{code}")
         path.chmod(0o755)
@@ -249,9 +249,9 @@ def test_the_site_that_is_written_is_one_that_every_service_reads(tmp_path, brok
     plan = demo.plan_of(options(tmp_path, broker=broker, port=8099))
     plan.folder.mkdir()
     demo.write(plan)
-    first = {user: (plan.folder / "secrets" / user).read_text() for user in demo.USERS}
+    first = {user: (plan.folder / "secrets" / user).read_text() for user in demo.SERVICES}
     demo.write(plan)
-    for user in demo.USERS:
+    for user in demo.SERVICES:
         site = load(plan.site, user)
         assert site.broker.protocol == ("3.1.1" if broker == "embedded" else "5")
         assert site.broker.password == first[user].strip()
@@ -259,7 +259,7 @@ def test_the_site_that_is_written_is_one_that_every_service_reads(tmp_path, brok
     assert site.section("simulator", SimulatorConfig).seed == 7
     assert tomllib.loads(plan.site.read_text())["web"] == {"host": "127.0.0.1", "port": 8099}
     hashes = (plan.folder / "broker" / "passwords").read_text()
-    assert hashes.count("\n") == len(demo.USERS)
+    assert hashes.count("\n") == len(demo.SERVICES)
     for user, word in first.items():
         assert user in hashes
         assert word.strip() not in hashes
@@ -304,7 +304,7 @@ def test_each_device_has_an_emulator_and_its_collector_a_user(tmp_path):
     assert demo.waits_for(plan, "collector-pvs6") is None
     rules = demo.shipped_rules()
     assert rules is not None
-    assert {f"user {user}" for user in demo.USERS} <= set(rules.read_text().splitlines())
+    assert {f"user {user}" for user in demo.SERVICES} <= set(rules.read_text().splitlines())
     assert f"acl_file {rules}" in (plan.folder / "broker" / "mosquitto.conf").read_text()
 
 

@@ -18,12 +18,14 @@ import shlex
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 import tomllib
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -48,6 +50,10 @@ GATEWAY_PORTS = range(18831, 18931)
 """One of them is the emulated gateway's."""
 PATIENCE_S = 45.0
 """A page that shows nothing live after that long is said to be late."""
+BACKLOG = 1000
+"""Five-minute stretches that nobody talks about: they are summed up in seconds."""
+TELL_S = 15.0
+"""Between two lines about a longer backlog [s]."""
 SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
 """Where brokers are installed, though not on everybody's PATH."""
 
@@ -150,8 +156,8 @@ names = {{ {ROOF_NAMES} }}
 """Who plays which devices of the house."""
 
 COLLECTORS = tuple(dict.fromkeys(emulator.collector for emulator in EMULATORS))
-USERS = (*COLLECTORS, "recorder", "simulator", "web")
-"""Users of the demo's broker, one a service."""
+SERVICES = (*COLLECTORS, "bookkeeper", "recorder", "simulator", "web")
+"""What runs beside broker and emulators, and as which users of the broker."""
 
 
 class DemoError(Exception):
@@ -346,7 +352,7 @@ def check(plan: Plan) -> None:
     Raises:
         DemoError: a service is not installed, a port is in use, the folder holds another house.
     """
-    for name in (*COLLECTORS, "recorder", "web", "simulator"):
+    for name in SERVICES:
         if program(name) is None:
             raise DemoError(f"{name} is not installed here; make install brings it")
     if importlib.util.find_spec("honcho") is None:
@@ -417,7 +423,7 @@ def forget(plan: Plan) -> None:
     ):
         for path in plan.folder.glob(pattern):
             path.unlink()
-    for name in ("broker", "secrets", "w1"):
+    for name in ("broker", "secrets", "spool", "w1"):
         shutil.rmtree(plan.folder / name, ignore_errors=True)
 
 
@@ -431,7 +437,7 @@ def write(plan: Plan) -> None:
     (folder / "broker").mkdir(mode=0o700, exist_ok=True)
     shutil.rmtree(folder / "w1", ignore_errors=True)  # sensors that a crash left behind
     passwords = {}
-    for user in USERS:
+    for user in SERVICES:
         path = folder / "secrets" / user
         if not path.exists():
             _write_private(path, secrets.token_urlsafe(24) + "\n")
@@ -637,6 +643,8 @@ def commands(plan: Plan) -> dict[str, list[str]]:
         **emulators,
         **collectors,
         "recorder": [str(program("recorder")), "run", *site],
+        # a long history is booked behind the page, and gives way to it
+        "bookkeeper": ["nice", "-n", "10", str(program("bookkeeper")), "run", *site],
         "web": [str(program("web")), "run", *site],
     }
 
@@ -760,13 +768,27 @@ class Watcher:
             while not self._stop.wait(0.2):
                 if self._live.is_set() and page_answers(plan.address):
                     say(f"\n  The house is at {plan.address}  (Ctrl-C stops it)\n")
-                    return
+                    break
                 if not late and time.monotonic() - began > PATIENCE_S:
                     late = True
                     what = "page" if self._live.is_set() else "inverter"
                     say(f"the {what} does not answer yet; {plan.log} may say why", sys.stderr)
         finally:
             mesh.stop(0.2)
+        self._tell_backlog()
+
+    def _tell_backlog(self) -> None:
+        """Say how far a long history has been summed up, which goes on behind the page."""
+        began = time.monotonic()
+        first = waiting(self._plan)
+        while sum(first.values()) > BACKLOG and not self._stop.wait(TELL_S):
+            left = waiting(self._plan)
+            if sum(left.values()) <= BACKLOG:
+                say(f"history is summed up and booked ({time.monotonic() - began:.0f} s)")
+                return
+            shares = {name: 1 - left.get(name, 0) / count for name, count in first.items()}
+            texts = [f"{BACKLOGS.get(name, name)} {share:.0%}" for name, share in shares.items()]
+            say(f"in the background, of {self._plan.days:g} days: {', '.join(texts)}")
 
     def _hear(self, message: Message) -> None:
         with contextlib.suppress(MessageError):
@@ -774,6 +796,23 @@ class Watcher:
             fresh = abs(time.time() - sample.ms / 1000.0) < 30.0
             if fresh and sample.values.get("battery_voltage_v") is not None:
                 self._live.set()
+
+
+BACKLOGS = {"rollup": "minutes, hours and days", "books": "energy books"}
+"""Who has to see to new samples, in the owner's words."""
+
+
+def waiting(plan: Plan) -> dict[str, int]:
+    """How many stretches of history wait for whom; nothing when the database does not say."""
+    database = f"file:{urllib.parse.quote(str(plan.folder / 'sunmesh.db'))}?mode=ro"
+    with contextlib.suppress(sqlite3.Error):
+        connection = sqlite3.connect(database, uri=True, timeout=5.0)
+        with contextlib.closing(connection):
+            found = connection.execute(
+                "SELECT consumer, COUNT(*) FROM dirty GROUP BY consumer ORDER BY consumer DESC"
+            )
+            return dict(found.fetchall())
+    return {}
 
 
 def page_answers(address: str) -> bool:

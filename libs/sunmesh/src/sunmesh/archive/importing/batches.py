@@ -268,7 +268,7 @@ class _Storing:
         scratch = self._plan.scratch
         wanted = {
             row[0]
-            for table in ("todo", "todo_word")
+            for table in ("fresh", "fresh_word")
             for row in scratch.db.execute(f"SELECT DISTINCT series FROM {table}")  # noqa: S608
         }
         keys = {
@@ -341,7 +341,7 @@ class _Storing:
             number = self._ids[index]
             is_word = self._plan.scratch.series[index].kind is Kind.STATE
             rows = db.execute(
-                f"SELECT ms, value FROM {'todo_word' if is_word else 'todo'}"  # noqa: S608
+                f"SELECT ms, value FROM {'fresh_word' if is_word else 'fresh'}"  # noqa: S608
                 " WHERE series = ? AND ms >= ? AND ms < ? ORDER BY ms",
                 (index, start, end),
             ).fetchall()
@@ -389,7 +389,7 @@ class _Storing:
 
     def _settings(self) -> None:
         scratch = self._plan.scratch
-        rows = scratch.db.execute("SELECT series, ms, value FROM todo_setting").fetchall()
+        rows = scratch.db.execute("SELECT series, ms, value FROM fresh_setting").fetchall()
         if not rows:
             return
         keys = [(*scratch.settings[index], ms) for index, ms, _value in rows]
@@ -402,7 +402,7 @@ class _Storing:
             _write(connection, batch, settings=[*batch.document["settings"], *map(list, keys)])
 
     def _energies(self) -> None:
-        rows = self._plan.scratch.db.execute("SELECT flow, start, end, wh FROM todo_energy")
+        rows = self._plan.scratch.db.execute("SELECT flow, start, end, wh FROM fresh_energy")
         changes = (books.Change(*row) for row in rows)
         done = 0
         while some := list(islice(changes, CHANGES)):

@@ -296,7 +296,7 @@ class _Comparison:
         self._zone = plan.options.site_zone
         self._day = (1, 0, "")
         self._done = 0
-        self._todo: list[tuple[int, int, float]] = []
+        self._fresh: list[tuple[int, int, float]] = []
         self._horizon = retired.horizons(connection).get("sample", 0)
 
     def run(self) -> None:
@@ -366,7 +366,7 @@ class _Comparison:
             if len(days) > 2:
                 self._flush_days(series, days, keep=2)
         self._flush_days(series, days)
-        self._flush_todo()
+        self._flush_fresh()
 
     def _there(self, number: int, start: int, end: int) -> Iterator[tuple[int, float]]:
         sample = tables.sample
@@ -418,7 +418,7 @@ class _Comparison:
                 figures.covered += 1
             else:
                 values.append((ts, value, True))
-                self._todo.append((index, ts, value))
+                self._fresh.append((index, ts, value))
         values.sort()
         for ts, value, is_new in values:
             days.setdefault(self._day_of(ts), _Figures()).add(value, is_new)
@@ -426,18 +426,18 @@ class _Comparison:
         if new:
             self._plan.hours[hour] = self._plan.hours.get(hour, 0) + new
             self._widen(index, hour)
-            if len(self._todo) >= PAGE:
-                self._flush_todo()
+            if len(self._fresh) >= PAGE:
+                self._flush_fresh()
 
     def _widen(self, index: int, hour: int) -> None:
         label = self._plan.scratch.series[index].label
         first, last = self._plan.ranges.get(label, (hour, hour))
         self._plan.ranges[label] = (min(first, hour), max(last, hour + HOUR_MS - 1))
 
-    def _flush_todo(self) -> None:
-        self._db.executemany("INSERT INTO todo VALUES (?, ?, ?)", self._todo)
-        self._done += len(self._todo)
-        self._todo.clear()
+    def _flush_fresh(self) -> None:
+        self._db.executemany("INSERT INTO fresh VALUES (?, ?, ?)", self._fresh)
+        self._done += len(self._fresh)
+        self._fresh.clear()
         self._progress("compared", self._done)
 
     def _flush_days(self, series: Series, days: dict[str, _Figures], keep: int = 0) -> None:
@@ -520,7 +520,7 @@ class _Comparison:
             }
             last = max(there, default=0)
             known = set(stamps.imported(self._connection, number, 0, max(last, tables.MAX_TS)))
-        self._changes(index, series.label, "word", "todo_word", there, known)
+        self._changes(index, series.label, "word", "fresh_word", there, known)
 
     def _settings(self) -> None:
         setting = tables.setting
@@ -534,7 +534,7 @@ class _Comparison:
                 )
             }
             self._changes(
-                index, f"{device}.{name} (setting)", "setting", "todo_setting", there, set()
+                index, f"{device}.{name} (setting)", "setting", "fresh_setting", there, set()
             )
 
     def _changes(
@@ -559,7 +559,7 @@ class _Comparison:
             default=tables.MAX_TS,
         )
         days: dict[str, _Figures] = {}
-        todo: list[tuple[int, int, str]] = []
+        fresh: list[tuple[int, int, str]] = []
         for ts, value, line in rows:
             figures = days.setdefault(self._day_of(ts), _Figures())
             if there.get(ts) == value or (ts in imported and ts not in there):
@@ -574,7 +574,7 @@ class _Comparison:
                 figures.covered += 1
             else:
                 figures.new += 1
-                todo.append((index, ts, value))
+                fresh.append((index, ts, value))
         for ts in there:
             day = self._day_of(ts)
             if day in days:
@@ -583,12 +583,12 @@ class _Comparison:
             before = float(figures.there) if figures.there else None
             after = float(figures.there + figures.new)
             self._line(day, label, "", "changes", figures, before, after)
-        self._db.executemany(f"INSERT INTO {goal} VALUES (?, ?, ?)", todo)  # noqa: S608
-        if goal == "todo_setting":
-            self._plan.counts.settings += len(todo)
+        self._db.executemany(f"INSERT INTO {goal} VALUES (?, ?, ?)", fresh)  # noqa: S608
+        if goal == "fresh_setting":
+            self._plan.counts.settings += len(fresh)
             return
-        self._plan.counts.states += len(todo)
-        for _index, ts, _value in todo:
+        self._plan.counts.states += len(fresh)
+        for _index, ts, _value in fresh:
             hour = ts - ts % HOUR_MS
             self._plan.hours[hour] = self._plan.hours.get(hour, 0) + 1
             self._widen(index, hour)
@@ -606,7 +606,7 @@ class _Comparison:
             for _month, some in groupby(pieces, key=lambda piece: piece[0] // (31 * 86_400_000)):
                 self._month(flow, list(some))
             first, last = self._db.execute(
-                "SELECT MIN(start), MAX(end) FROM todo_energy WHERE flow = ?", (flow,)
+                "SELECT MIN(start), MAX(end) FROM fresh_energy WHERE flow = ?", (flow,)
             ).fetchone()
             if first is not None:
                 self._plan.ranges[f"flow {flow}"] = (first, last)
@@ -663,7 +663,7 @@ class _Comparison:
         }
         after = dict(there)
         counts: dict[date, _Figures] = {day: _Figures() for day, _start, _end in days}
-        todo: list[tuple[str, int, int, float]] = []
+        fresh: list[tuple[str, int, int, float]] = []
         for first, last, wh, line in pieces:
             figures = counts[books.local_day(first, self._zone)]
             known = [there[ts] for ts in range(first, last, BUCKET) if ts in there]
@@ -681,12 +681,12 @@ class _Comparison:
                 )
                 continue
             figures.new += 1
-            todo.append((flow, first, last, wh))
+            fresh.append((flow, first, last, wh))
             span = range(first, last, BUCKET)
             for ts in span:
                 after[ts] = wh / len(span)
-        self._db.executemany("INSERT INTO todo_energy VALUES (?, ?, ?, ?)", todo)
-        self._plan.counts.energies += len(todo)
+        self._db.executemany("INSERT INTO fresh_energy VALUES (?, ?, ?, ?)", fresh)
+        self._plan.counts.energies += len(fresh)
         for day, begun, ended in days:
             span = range(begun, ended, BUCKET)
             old = [there[ts] for ts in span if ts in there]

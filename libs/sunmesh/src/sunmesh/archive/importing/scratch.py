@@ -30,10 +30,10 @@ CREATE TABLE setting (series INT, ms INT, value TEXT, line INT, twice INT DEFAUL
     PRIMARY KEY (series, ms)) WITHOUT ROWID;
 CREATE TABLE energy (flow TEXT, start INT, end INT, value REAL, line INT, twice INT DEFAULT 0,
     PRIMARY KEY (flow, start, end)) WITHOUT ROWID;
-CREATE TABLE todo (series INT, ms INT, value REAL, PRIMARY KEY (series, ms)) WITHOUT ROWID;
-CREATE TABLE todo_word (series INT, ms INT, value TEXT, PRIMARY KEY (series, ms)) WITHOUT ROWID;
-CREATE TABLE todo_setting (series INT, ms INT, value TEXT, PRIMARY KEY (series, ms)) WITHOUT ROWID;
-CREATE TABLE todo_energy (flow TEXT, start INT, end INT, wh REAL, PRIMARY KEY (flow, start))
+CREATE TABLE fresh (series INT, ms INT, value REAL, PRIMARY KEY (series, ms)) WITHOUT ROWID;
+CREATE TABLE fresh_word (series INT, ms INT, value TEXT, PRIMARY KEY (series, ms)) WITHOUT ROWID;
+CREATE TABLE fresh_setting (series INT, ms INT, value TEXT, PRIMARY KEY (series, ms)) WITHOUT ROWID;
+CREATE TABLE fresh_energy (flow TEXT, start INT, end INT, wh REAL, PRIMARY KEY (flow, start))
     WITHOUT ROWID;
 CREATE TABLE difference (day TEXT, target TEXT, unit TEXT, measure TEXT, there INT, new INT,
     same INT, conflicts INT, covered INT, before REAL, after REAL,

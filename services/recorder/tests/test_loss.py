@@ -287,4 +287,4 @@ def test_small_and_free_of_heavy_imports(
     assert process.end(signal.SIGTERM) == 0
     loaded = {name.partition(".")[0] for name in listing.read_text().split()}
     assert {"pymysql", "sqlalchemy"} <= loaded
-    assert not loaded & {"numpy", "pandas", "cryptography", "alembic", "apscheduler", "requests"}
+    assert not loaded & {"numpy", "pandas", "cryptography", "alembic", "requests"}

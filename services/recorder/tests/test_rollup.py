@@ -2,15 +2,11 @@
 
 import random
 import threading
-from bisect import bisect_left, bisect_right
-from collections import defaultdict
-from collections.abc import Iterable
-from datetime import UTC, date, datetime
-from fractions import Fraction
+from collections.abc import Iterator
+from datetime import date, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -18,210 +14,31 @@ from hypothesis import strategies as st
 from recorder import rollup
 from recorder.lines import LIMIT, Curve, minutes
 from recorder.rollup import Rollup
-from sqlalchemy import Engine
 from sunmesh.database import tables
 from sunmesh.database.migrations import migrate
-from sunmesh.database.sql import engine, literal, mark_dirty
+from sunmesh.database.sql import engine, mark_dirty
 
-from .conftest import rows
-
-MINUTE, HOUR = 60_000, 3_600_000
-T0 = 1_790_002_800_000
-"""A full hour in 2026 [ms]."""
-
-Samples = dict[int, float]
-Row = tuple[float, float, float, float, int, int]
-
-
-# --- The reference --------------------------------------------------------------------------------
-
-
-def lines(samples: Samples) -> list[tuple[int, int]]:
-    """Pairs of times that are joined, as the module's docstring says it."""
-    times = sorted(samples)
-    pauses = [b - a for a, b in pairwise(times)]
-    found = []
-    for at, (a, b) in enumerate(pairwise(times)):
-        near: list[int] = []
-        for way in ((at - 1, at - 2), (at + 1, at + 2)):
-            for other in way:
-                if not 0 <= other < len(pauses) or pauses[other] > 15 * MINUTE:
-                    break
-                near.append(pauses[other])
-        near.sort()
-        if b - a <= 15 * MINUTE and (len(near) < 2 or b - a <= 3 * near[1]):
-            found.append((a, b))
-    return found
-
-
-def reference(samples: Samples, spans: list[tuple[int, int]]) -> dict[int, Row]:
-    """min, max, mean, last, covered_ms, samples of each stretch of time that has any."""
-    starts = [start for start, _end in spans]
-    own: dict[int, list[float]] = defaultdict(list)
-    for ts in sorted(samples):
-        own[bisect_right(starts, ts) - 1].append(samples[ts])
-    area: dict[int, Fraction] = defaultdict(Fraction)
-    covered: dict[int, int] = defaultdict(int)
-    edges: dict[int, list[Fraction]] = defaultdict(list)
-    for a, b in lines(samples):
-        begun, ended = Fraction(samples[a]), Fraction(samples[b])
-        for at in range(bisect_right(starts, a) - 1, bisect_left(starts, b)):
-            x, y = max(a, spans[at][0]), min(b, spans[at][1])
-            low, high = (begun + (ended - begun) * (ms - a) / (b - a) for ms in (x, y))
-            edges[at] += [low, high]
-            area[at] += (low + high) / 2 * (y - x)
-            covered[at] += y - x
-    found: dict[int, Row] = {}
-    for at in own.keys() | covered.keys():
-        if at in covered:
-            mean = float(area[at] / covered[at])
-        else:
-            mean = float(sum(map(Fraction, own[at])) / len(own[at]))
-        of = own.get(at) or [float(edge) for edge in edges[at]]
-        row = (min(of), max(of), mean, of[-1], covered.get(at, 0), len(own.get(at, ())))
-        found[starts[at]] = row
-    return found
-
-
-def spans(samples: Samples, length: int) -> list[tuple[int, int]]:
-    first, last = min(samples) // length * length, max(samples)
-    return [(at, at + length) for at in range(first, last + 1, length)]
-
-
-def local_days(samples: Samples, zone: ZoneInfo) -> list[tuple[int, int]]:
-    """Midnights, found by looking at the clock every quarter of an hour."""
-    found, at = [], min(samples) // HOUR * HOUR - 26 * HOUR
-    day = None
-    while at < max(samples) + 26 * HOUR:
-        now = datetime.fromtimestamp(at / 1000, UTC).astimezone(zone).date()
-        if now != day:
-            found.append(at)
-            day = now
-        at += HOUR // 4
-    return list(pairwise(found))[1:]
-
-
-def close(found: dict[int, Row], wanted: dict[int, Row], what: str) -> None:
-    assert sorted(found) == sorted(wanted), what
-    scale = max((abs(number) for row in wanted.values() for number in row[:4]), default=0)
-    for ts, row in wanted.items():
-        assert found[ts][4:] == row[4:], (what, ts)
-        for mine, true in zip(found[ts][:4], row[:4], strict=True):
-            assert abs(mine - true) <= 1e-12 * scale, (what, ts, found[ts], row)
-
-
-# --- A house to try it in -------------------------------------------------------------------------
-
-
-class House:
-    """A database with series, and a clock of its own."""
-
-    def __init__(self, url: str, zone: str = "Europe/Bratislava") -> None:
-        self.url = url
-        self.zone = ZoneInfo(zone)
-        self.engine: Engine = engine(url, committed=True)
-        self.other: Engine = engine(url)
-        self.reader = engine(url, read_only=True) if url.startswith("sqlite") else None
-        self.now = T0
-        self.rollup = self.start()
-
-    def start(self, **options: Any) -> Rollup:
-        self.rollup = Rollup(
-            self.engine, self.zone, reader=self.reader, now=lambda: self.now, **options
-        )
-        return self.rollup
-
-    def close(self) -> None:
-        self.engine.dispose()
-        self.other.dispose()
-        if self.reader:
-            self.reader.dispose()
-
-    def run(self, now: int | None = None) -> int:
-        self.now = self.now if now is None else now
-        return self.rollup.run(threading.Event())
-
-    def execute(self, statement: str) -> None:
-        with self.other.begin() as connection:
-            connection.exec_driver_sql(statement)
-
-    def add(self, number: int, samples: Samples) -> None:
-        """As the recorder does: with their marks."""
-        if not samples:
-            return
-        with self.other.begin() as connection:
-            head = (
-                "INSERT OR IGNORE INTO sample VALUES "
-                if self.reader
-                else "INSERT IGNORE INTO sample VALUES "
-            )
-            connection.exec_driver_sql(
-                head + literal((number, ts, value) for ts, value in samples.items())
-            )
-            mark_dirty(connection, samples)
-
-    def delete(self, number: int, times: Iterable[int]) -> None:
-        """As the undoing of an import does."""
-        times = list(times)
-        with self.other.begin() as connection:
-            for ts in times:
-                connection.exec_driver_sql(
-                    f"DELETE FROM sample WHERE series_id = {number} AND ts = {ts}"
-                )
-            mark_dirty(connection, times)
-
-    def forget(self, level: str, before: int) -> None:
-        """As retention does."""
-        self.execute(f"DELETE FROM horizon WHERE level = '{level}'")
-        self.execute(f"INSERT INTO horizon VALUES ('{level}', {before})")
-        self.execute(f"DELETE FROM `{level}` WHERE ts < {before}")
-
-    def table(self, name: str, number: int = 1) -> dict[int, Row]:
-        return {
-            row[0]: row[1:]
-            for row in rows(
-                self.url,
-                "SELECT ts, `min`, `max`, mean, `last`, covered_ms, samples"
-                f" FROM `{name}` WHERE series_id = {number}",
-            )
-        }
-
-    def check(self, number: int, samples: Samples) -> None:
-        """Every level against the reference."""
-        if not samples:
-            assert not self.table("minute", number)
-            return
-        for name, wanted in (
-            ("minute", spans(samples, MINUTE)),
-            ("hour", spans(samples, HOUR)),
-            ("day", local_days(samples, self.zone)),
-        ):
-            close(self.table(name, number), reference(samples, wanted), f"{name} of {number}")
-
-    def marks(self) -> list[tuple[Any, ...]]:
-        return rows(self.url, "SELECT ts, version FROM dirty WHERE consumer = 'rollup'")
-
-
-SERIES = "INSERT INTO series (id, device, name, unit, kind) VALUES " + ", ".join(
-    f"({n}, 'inverter', 'x{n}_w', 'W', 'gauge')" for n in range(1, 8)
+from .house import (
+    HOUR,
+    MINUTE,
+    SERIES,
+    T0,
+    House,
+    Samples,
+    close,
+    reference,
+    spans,
+    steady,
 )
 
 
 @pytest.fixture
-def house(url: str) -> Any:
+def house(url: str) -> Iterator[House]:
     migrate(url)
     made = House(url)
     made.execute(SERIES)
     yield made
     made.close()
-
-
-def steady(start: int, end: int, period: int, seed: int = 1) -> Samples:
-    draw = random.Random(seed)
-    return {
-        ts + draw.randrange(period // 10): round(draw.uniform(-500, 3000), 1)
-        for ts in range(start, end, period)
-    }
 
 
 # --- Pure -----------------------------------------------------------------------------------------
@@ -572,3 +389,35 @@ def test_a_server_that_cuts_its_answer_is_an_error(
     house.add(1, steady(T0, T0 + 10 * MINUTE, 1_000))
     with pytest.raises(ValueError, match="cut"):
         house.run(T0 + HOUR)
+
+
+# --- The house moves, the tables come -------------------------------------------------------------
+
+
+def test_days_are_made_again_when_the_zone_has_changed(url: str, tmp_path: Path) -> None:
+    migrate(url)
+    samples = steady(T0, T0 + 80 * HOUR, 300_000)
+    for zone, moved in (("Europe/Bratislava", 0), ("Asia/Kolkata", 6), ("Asia/Kolkata", 0)):
+        house = House(url, zone)
+        if not house.table("day"):
+            house.execute(SERIES)
+            house.add(1, samples)
+            house.run(T0 + 90 * HOUR)
+        assert house.rollup.adapt(threading.Event()) == moved
+        house.check(1, samples)
+        house.close()
+
+
+def test_a_house_of_the_first_schema_gets_its_rollups(url: str) -> None:
+    migrate(url, "0001")
+    house = House(url)
+    house.execute(SERIES)
+    samples = {1: steady(T0, T0 + 2 * HOUR, 10_000), 2: steady(T0, T0 + 5 * HOUR, 300_000, 2)}
+    for number, each in samples.items():
+        rows = ", ".join(f"({number}, {ts}, {value!r})" for ts, value in each.items())
+        house.execute(f"INSERT INTO sample VALUES {rows}")
+    migrate(url)
+    assert house.run(T0 + 10 * HOUR) == 60
+    for number, each in samples.items():
+        house.check(number, each)
+    house.close()

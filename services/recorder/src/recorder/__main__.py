@@ -50,14 +50,17 @@ def _entry() -> int:
 
 
 def _run(site: Site) -> int:
+    from zoneinfo import ZoneInfo
+
     from sunmesh.mqtt import Mesh
 
     from .codec import is_raw
     from .service import Recorder, migrate_apart, summarize
     from .spool import Spool
     from .store import Store
+    from .upkeep import Upkeep
 
-    settings = site.section("recorder", RecorderConfig)
+    settings = site.section("recorder", RecorderConfig).spared()
     store = Store(
         site.database.sqlalchemy_url(),
         migrate_apart(site.path),
@@ -83,7 +86,18 @@ def _run(site: Site) -> int:
         receive_maximum=min(1000, settings.buffer_messages),
     )
     recorder = Recorder(settings, mesh, store, spool)
-    return service.run("recorder", __version__, mesh, recorder.work, recorder.counters)
+    upkeep = Upkeep(site.database.sqlalchemy_url(), settings, ZoneInfo(site.site.time_zone))
+    upkeep.start()
+    try:
+        return service.run(
+            "recorder",
+            __version__,
+            mesh,
+            recorder.work,
+            lambda: {**recorder.counters(), **upkeep.counters()},
+        )
+    finally:
+        upkeep.stop()
 
 
 def _migrate(site: Site, target: str) -> int:
@@ -143,14 +157,20 @@ def _status(site: Site, as_json: bool) -> int:
     from sqlalchemy.exc import SQLAlchemyError
     from sunmesh.database.sql import reason
 
+    from . import forecast
     from .status import for_people, status
 
+    settings, url = site.section("recorder", RecorderConfig), site.database.sqlalchemy_url()
     try:
-        found = status(site.database.sqlalchemy_url())
+        found = status(url)
+        found |= {"storage": forecast.look(url, settings)}
     except SQLAlchemyError as err:
         print(f"{site.database!r} is not reachable: {reason(err)}", file=sys.stderr)
         return 1
-    print(json.dumps(found, indent=1) if as_json else for_people(found))
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        print("\n".join([for_people(found), *forecast.for_people(found["storage"])]))
     return 0
 
 

@@ -2,6 +2,9 @@
 
 import msgspec
 
+CARD_LINGER_S = 10.0
+"""Messages are written together for so long where a card is to be spared [s]."""
+
 
 class RecorderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the recorder batches.
@@ -17,6 +20,11 @@ class RecorderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         max_future_s: samples that are so much newer than this machine's clock are refused [s].
         max_series: more are refused; no house has so many.
         new_series_a_minute: more are refused until the next minute.
+        raw_days: how long samples are kept as they came [days]; 0 = for ever.
+        minute_days: how long minutes are kept [days]; hours and days are kept for ever.
+        decision_days: how long it is kept what the rules decided [days].
+        sd_card: write less often: samples every 10 s, rollups every hour.
+        database_limit_mb: what the database may take, for the forecast [MB]; 0 = the disk.
     """
 
     linger_s: float = 2.0
@@ -28,6 +36,11 @@ class RecorderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_future_s: float = 600.0
     max_series: int = 10_000
     new_series_a_minute: int = 2000
+    raw_days: int = 60
+    minute_days: int = 730
+    decision_days: int = 730
+    sd_card: bool = False
+    database_limit_mb: int = 0
 
     def __post_init__(self) -> None:
         """Check what a type cannot say."""
@@ -51,3 +64,22 @@ class RecorderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(
                 f"new_series_a_minute must be 1 to 60000, got {self.new_series_a_minute}"
             )
+        for name in ("raw_days", "minute_days", "decision_days", "database_limit_mb"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if 0 < self.raw_days < 3:
+            raise ValueError(f"raw_days must be 0 (for ever) or 3 and more, got {self.raw_days}")
+
+    def kept_days(self) -> dict[str, int]:
+        """For how long each table that forgets keeps its rows; 0 = for ever."""
+        return {
+            "sample": self.raw_days,
+            "minute": self.minute_days,
+            "decision": self.decision_days,
+        }
+
+    def spared(self) -> "RecorderConfig":
+        """The same, with what ``sd_card`` means for the others."""
+        if not self.sd_card:
+            return self
+        return msgspec.structs.replace(self, linger_s=max(self.linger_s, CARD_LINGER_S))

@@ -57,6 +57,9 @@ MINUTES = 8000
 MOST_STRETCHES = 288
 """Stretches in one transaction: a day."""
 
+HOLE_MS = HOUR_MS
+"""Marks that near to each other are seen to together, with what lies between them."""
+
 ROWS = 1000
 """Rows in one INSERT."""
 
@@ -65,7 +68,7 @@ COLUMNS = ("min", "max", "mean", "last", "covered_ms", "samples")
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Stretches without a hole between them, and the versions of their marks."""
+    """A span of time, and the marks in it with their versions."""
 
     start: int
     end: int
@@ -138,15 +141,9 @@ class Rollup:
         Raises:
             SQLAlchemyError: the database is away; what is not done stays marked.
         """
-        done, told = 0, time.monotonic()
-        while not stop.is_set():
-            seen = self.step()
-            if not seen:
-                break
+        done = 0
+        while not stop.is_set() and (seen := self.step()):
             done += seen
-            if time.monotonic() - told >= 60:
-                told = time.monotonic()
-                log.info("rollups: %d stretches of 5 min done, %d to go", done, self.waiting())
         return done
 
     def step(self) -> int:
@@ -168,13 +165,13 @@ class Rollup:
                 if group is groups[-1]:
                     self._forget(connection, chunk)
             self.totals.longest_s = max(self.totals.longest_s, time.monotonic() - began)
-        count = len(chunk.marks)
-        self.totals.stretches += count
+        self.totals.stretches += len(chunk.marks)
         self.totals.chunks += 1
+        length = (chunk.end - chunk.start) // DIRTY_MS
         read = max(1, (self.totals.samples - before) // len(groups))
-        fitting = min(SAMPLES * count // read, MINUTES // (5 * max(1, len(groups[0]))))
+        fitting = min(SAMPLES * length // read, MINUTES // (5 * max(1, len(groups[0]))))
         self._most = max(1, min(fitting, MOST_STRETCHES, 2 * self._most))
-        return count
+        return len(chunk.marks)
 
     def waiting(self) -> int:
         """How many stretches are marked, the one that is not over included."""
@@ -184,6 +181,32 @@ class Rollup:
                     "SELECT COUNT(*) FROM dirty WHERE consumer = 'rollup'"
                 ).scalar_one()
             )
+
+    def adapt(self, stop: threading.Event) -> int:
+        """Make all days again if they begin at the midnights of another zone; how many they are."""
+        with self._reader.connect() as reader:
+            begun = reader.exec_driver_sql(
+                "SELECT ts FROM `day` WHERE series_id = (SELECT MIN(series_id) FROM `day`)"
+            ).scalars()
+            if all(self._days(int(ts), int(ts) + 1)[0][0] == int(ts) for ts in begun):
+                return 0
+            oldest, newest = reader.exec_driver_sql("SELECT MIN(ts), MAX(ts) FROM `day`").one()
+            ids = [row[0] for row in reader.exec_driver_sql("SELECT id FROM series ORDER BY id")]
+        log.info("the site's midnights have moved: all days are made again")
+        days = self._days(int(oldest), int(newest) + 25 * HOUR_MS)
+        for start, end in days:
+            for at in range(0, len(ids), SERIES):
+                if stop.is_set():
+                    return 0
+                with self._engine.begin() as connection:
+                    part = ids[at : at + SERIES]
+                    self._clear(connection, "day", part, start, end)
+                    connection.exec_driver_sql(self._day(part, start, end))
+        return len(days)
+
+    def _days(self, start: int, end: int) -> list[tuple[int, int]]:
+        """The site's days that [start, end) touches."""
+        return [(begun, ended) for _day, begun, ended in days_between(start, end, self._zone)]
 
     # -- what is due -------------------------------------------------------------------------------
 
@@ -200,10 +223,15 @@ class Rollup:
                 f" AND ts < {self._closed()} ORDER BY ts DESC LIMIT {self._most}"
             )
         ]
-        run = [mark for at, mark in enumerate(marks) if mark[0] == marks[0][0] - at * DIRTY_MS]
-        if not run:
+        if not marks:
             return None
-        return Chunk(run[-1][0], run[0][0] + DIRTY_MS, tuple(run))
+        newest = marks[0][0]
+        run = [marks[0]]
+        for mark in marks[1:]:
+            if run[-1][0] - mark[0] > HOLE_MS or newest - mark[0] >= self._most * DIRTY_MS:
+                break
+            run.append(mark)
+        return Chunk(run[-1][0], newest + DIRTY_MS, tuple(run))
 
     @staticmethod
     def _forget(connection: Connection, chunk: Chunk) -> None:
@@ -334,7 +362,7 @@ class Rollup:
         first, last = first - first % HOUR_MS, last + -last % HOUR_MS
         self._clear(connection, "hour", ids, max(first, minutes_from), last)
         connection.exec_driver_sql(self._hours(ids, first, last))
-        for _day, start, end in days_between(first, last, self._zone):
+        for start, end in self._days(first, last):
             # with borders inside of hours a day needs minutes, and those do not last
             if start >= minutes_from or not (start % HOUR_MS or end % HOUR_MS):
                 self._clear(connection, "day", ids, start, end)

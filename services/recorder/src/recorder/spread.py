@@ -467,7 +467,9 @@ def _plan(device: str, shape: Shape, values: dict[str, Value]) -> Plan | None:
     for position, (name, value) in enumerate(values.items()):
         column = shape.columns.get(name)
         if column is None:
-            return None
+            if value is not None:
+                return None
+            column = Column(Kind.GAUGE, [])  # never readable so far, and of no known kind
         columns.append(column)
         known = [number for number in column.ids if number is not None]
         if value is None:

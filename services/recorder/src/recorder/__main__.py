@@ -55,6 +55,7 @@ def _run(site: Site) -> int:
     from sunmesh.mqtt import Mesh
 
     from .codec import is_raw
+    from .nightly import Nightly
     from .service import Recorder, migrate_apart, summarize
     from .spool import Spool
     from .store import Store
@@ -85,18 +86,22 @@ def _run(site: Site) -> int:
         manual_ack=True,
         receive_maximum=min(1000, settings.buffer_messages),
     )
-    recorder = Recorder(settings, mesh, store, spool)
+    nightly = Nightly(site)
+    recorder = Recorder(settings, mesh, store, spool, nightly.alarms)
     upkeep = Upkeep(site.database.sqlalchemy_url(), settings, ZoneInfo(site.site.time_zone))
     upkeep.start()
+    if nightly.at is not None:
+        upkeep.add_nightly(nightly.at, nightly.save, nightly.save_if_missed)
     try:
         return service.run(
             "recorder",
             __version__,
             mesh,
             recorder.work,
-            lambda: {**recorder.counters(), **upkeep.counters()},
+            lambda: {**recorder.counters(), **upkeep.counters(), **nightly.counters()},
         )
     finally:
+        nightly.stop()
         upkeep.stop()
 
 

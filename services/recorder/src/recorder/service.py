@@ -115,14 +115,23 @@ class Recorder:
         mesh: a client with manual acknowledgement and a session that outlives it.
         store: where rows go.
         spool: where messages wait for it.
+        alarms: what else may be wrong: code, condition, and the text of the clearing.
     """
 
-    def __init__(self, config: RecorderConfig, mesh: Mesh, store: Store, spool: Spool) -> None:
+    def __init__(
+        self,
+        config: RecorderConfig,
+        mesh: Mesh,
+        store: Store,
+        spool: Spool,
+        alarms: Callable[[], Iterable[tuple[str, Condition | None, str]]] = tuple,
+    ) -> None:
         """Subscribes; messages come once the mesh is started."""
         self._config = config
         self._mesh = mesh
         self._store = store
         self._spool = spool
+        self._more_alarms = alarms
         self._bad = BadPayloads()
         self._guard = threading.Lock()
         self._arrived = threading.Condition(self._guard)
@@ -311,6 +320,8 @@ class Recorder:
         hold("broker_dropped", self._drops.condition, "The broker dropped nothing for an hour")
         hold("second_recorder", self._rivals.condition, "No other recorder takes over any more")
         hold("series_capped", self._store.capped, "No further series are refused")
+        for code, condition, over in self._more_alarms():
+            hold(code, condition, over)
         hold("spool_failed", self._spool_failed(), "The spool can be written again")
         share = self._spool.depth.share
         is_filling = self._alarms.is_raised("spool_filling")

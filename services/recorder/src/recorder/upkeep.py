@@ -17,6 +17,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 from sunmesh.database import tables
 from sunmesh.database.sql import engine, reason, revision
+from sunmesh.lean import without
 
 from .config import RecorderConfig
 from .forecast import forecast
@@ -35,6 +36,10 @@ CHECK_ON_CARD_S = 300
 CARD_PIECE = 5000
 CARD_PAUSE_S = 5.0
 """Deleting on a card: fewer commits, further apart."""
+
+APART = "apart"
+MISSED_MIN = 15
+"""After the start; by then a backlog is stored [min]."""
 
 TURN_S = 20.0
 """A backlog of rollups is left for other jobs after that [s]."""
@@ -102,14 +107,17 @@ class Upkeep:
 
     def start(self) -> None:
         """Start the scheduler and the thread of the jobs."""
-        from apscheduler.schedulers.background import BackgroundScheduler
+        with without(asyncio=("iscoroutinefunction",)):  # for jobs of another kind; 2 MiB
+            from apscheduler.schedulers.background import BackgroundScheduler
 
         logging.getLogger("apscheduler").setLevel(logging.WARNING)
         self._worker = threading.Thread(target=self._run, name="upkeep", daemon=True)
         self._worker.start()
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
-            executors={"default": {"type": "threadpool", "max_workers": 1}},
+            executors={
+                name: {"type": "threadpool", "max_workers": 1} for name in ("default", APART)
+            },
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         check_s = CHECK_ON_CARD_S if self._settings.sd_card else CHECK_S
@@ -121,6 +129,23 @@ class Upkeep:
         add(self._ask, "cron", (self.forget,), hour=3, minute=40, timezone=self._zone)
         add(self._ask, "date", (self.forget,), run_date=soon + timedelta(minutes=10))
         self._scheduler.start()
+
+    def add_nightly(self, at: str, job: Callable[[], None], missed: Callable[[], None]) -> None:
+        """Have a job done each night in a thread of its own, since it may take an hour.
+
+        Args:
+            at: the site's local time, ``03:10``.
+            job: what.
+            missed: is called once, some time after the start: for machines that are off at night.
+        """
+        if self._scheduler is None:
+            return
+        hour, minute = at.split(":")
+        self._scheduler.add_job(
+            job, "cron", hour=hour, minute=minute, timezone=self._zone, executor=APART
+        )
+        soon = datetime.now(UTC) + timedelta(minutes=MISSED_MIN)
+        self._scheduler.add_job(missed, "date", run_date=soon, executor=APART)
 
     def _ask(self, job: Callable[[], None]) -> None:
         """Have a job done after those that wait; one that waits already is not asked for twice."""

@@ -86,9 +86,9 @@ def upsert(table: Table, mark: str, sqlite: bool, guard: str = "") -> str:
     # of MySQL 8: MariaDB has no alias, and PyMySQL would not batch it.
     names.remove(guard)
     newer = f"VALUES({guard}) > {guard}"
-    moved = [f"{name} = IF({newer}, VALUES({name}), {name})" for name in names]
-    moved.append(f"{guard} = GREATEST({guard}, VALUES({guard}))")
-    return f"{insert} ON DUPLICATE KEY UPDATE {', '.join(moved)}"
+    parts = [f"{name} = IF({newer}, VALUES({name}), {name})" for name in names]
+    parts.append(f"{guard} = GREATEST({guard}, VALUES({guard}))")
+    return f"{insert} ON DUPLICATE KEY UPDATE {', '.join(parts)}"
 
 
 def mark_dirty(connection: Connection, times: Iterable[int]) -> None:

@@ -89,7 +89,7 @@ def online(mesh, eventually):
     def online(*services):
         for service in services:
             eventually(
-                lambda service=service: states.get(service) == "online", 20, f"{service} is online"
+                lambda service=service: states.get(service) == "online", 60, f"{service} is online"
             )
 
     online.states = states

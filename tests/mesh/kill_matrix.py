@@ -28,6 +28,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -168,11 +169,16 @@ class House:
         return self
 
     def _start(self):
+        online = threading.Event()
+        self.probe.subscribe(
+            self.probe.topics.service_status("recorder"),
+            lambda message: b'"online"' in message.payload and online.set(),
+        )
         self.broker.start()
-        self.recorder.start()
-        self._await(lambda: "connected to the broker" in self.recorder.said, "a session")
-        self.save_session()
         self.probe.start()
+        self.recorder.start()
+        self._await(online.is_set, "a session that has subscribed: so says who speaks afterwards")
+        self.save_session()
         self.emulator.start()
         for collector in self.collectors.values():
             collector.start()
@@ -197,11 +203,10 @@ class House:
     def save_session(self):
         """Have the broker write its store now, as it does every autosave_interval."""
         store = self.folder / "broker/mosquitto.db"
-        time.sleep(0.3)  # the subscriptions follow the connect
         before = store.stat().st_mtime_ns if store.exists() else 0
         os.kill(self.broker.pid, signal.SIGUSR1)
         wait_for(
-            lambda: store.exists() and store.stat().st_mtime_ns > before, 10, "the store is saved"
+            lambda: store.exists() and store.stat().st_mtime_ns > before, why="the store is saved"
         )
 
     # -- what was said, what is there --------------------------------------------------------------

@@ -32,7 +32,8 @@ def test_a_round_over_a_serial_port(inverter):
     source.close()
 
 
-def test_thirty_percent_damaged_answers_on_the_line(inverter, short_waits):
+def test_thirty_percent_damaged_answers_on_the_line(inverter, short_waits, monkeypatch):
+    monkeypatch.setattr(transport, "DEADLINE_S", 30.0)  # each request is answered
     config = AxpertDevice(port=str(inverter()))
     clean = Axpert(config, Link(port_of(config, "test")))
     clean.open()

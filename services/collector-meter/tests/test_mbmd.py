@@ -277,6 +277,7 @@ def test_what_is_no_number_or_of_unknown_age_is_left_out(wired, eventually):
     eventually(lambda: source.counters["ignored"] == 2 and source._latest)
     assert source.poll().values["grid_import_energy_kwh"] == 5.0
     mbmd.say({"Export": 9.0}, retain=True)
+    eventually(lambda: "Export" in source._latest, why="the broker has it")
     late = make()
     eventually(lambda: late.counters["ignored"] == 1)
     mbmd.say({"Export": b""}, retain=True)

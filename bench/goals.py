@@ -27,3 +27,11 @@ def at_most(value: float, goal: float, unit: str, **more: object) -> dict[str, o
 def at_least(value: float, goal: float, unit: str, **more: object) -> dict[str, object]:
     """``value`` against an absolute goal from below."""
     return {"value": round(value, 3), "unit": unit, "goal": goal, "met": value >= goal, **more}
+
+
+def ratio_at_least(
+    values: list[float], floors: list[float], goal: float, unit: str
+) -> dict[str, object]:
+    """``values`` against ``floors`` as :func:`ratio`, where more is better."""
+    row = ratio(values, floors, goal, unit)
+    return row | {"met": median(values) / median(floors) >= goal}

@@ -402,7 +402,7 @@ class Recorder:
                     seen = size
                     left_s = min(left_s, QUIET_S)
                 self._arrived.wait(left_s)
-            group = [waiting.popleft() for _ in range(min(len(waiting), 2 * GROUP))]
+            group = [waiting.popleft() for _ in range(min(len(waiting), GROUP))]
             self._first_at = time.monotonic()
             return group
 

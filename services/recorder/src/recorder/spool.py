@@ -43,9 +43,9 @@ SEGMENT_BYTES = 2 * 1024 * 1024
 """A segment is closed when it is that large; the largest spool has 16 of them at least."""
 SMALL_BYTES = 256 * 1024
 """The database has everything: a segment of that size is closed already, and so deleted."""
-MEMORY_BYTES = 1024 * 1024
+MEMORY_BYTES = 512 * 1024
 """Records kept in memory for the database; the others are read back [bytes]."""
-READ_BYTES = 256 * 1024
+READ_BYTES = 128 * 1024
 
 _MAGIC = b"\xf5SM\x01"
 _HEAD = Struct("<4sII")

@@ -45,8 +45,8 @@ MAX_SERIES = 10_000
 CAPPED_S = 600.0
 """The alarm about refused series stays for so long after the last one [s]."""
 
-ROWS = 5000
-"""Samples in one INSERT: about 150 kB, far below the smallest max_allowed_packet of 1 MiB."""
+ROWS = 2000
+"""Samples in one INSERT: about 60 kB, far below the smallest max_allowed_packet of 1 MiB."""
 
 
 class RefusedRowError(SunmeshError):

@@ -32,6 +32,9 @@ Eventually = Callable[..., None]
 Note = TypeVar("Note")
 _numbers = itertools.count(1)
 
+LEAST_S = 30.0
+"""No wait is given up earlier: one that succeeds does not last longer for it."""
+
 PORTS = range(20_000, 32_000)
 """Below those that the kernel gives to clients, so that none of them takes one by chance."""
 
@@ -48,6 +51,13 @@ def pytest_configure() -> None:
         "sunmesh", derandomize=True, deadline=None, suppress_health_check=slow
     )
     settings.load_profile("sunmesh")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes the long tests come first, or one of them ends alone."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.get_closest_marker("mesh") is None)
 
 
 def find_free_port() -> int:
@@ -81,12 +91,18 @@ def find_program(*names: str) -> str:
     raise pytest.UsageError(f"{names[0]} is not installed; `make test` installs it")
 
 
-def wait_for(predicate: Callable[[], object], timeout_s: float = 30.0, why: str = "") -> None:
-    """Wait until ``predicate()`` is true: for longer than a busy machine ever needs.
+def wait_for(predicate: Callable[[], object], timeout_s: float = LEAST_S, why: str = "") -> None:
+    """Wait until ``predicate()`` is true.
+
+    Args:
+        predicate: is asked again and again.
+        timeout_s: how long; a busy machine is given ``LEAST_S`` in any case.
+        why: what is waited for.
 
     Raises:
         AssertionError: it was not in that time.
     """
+    timeout_s = max(timeout_s, LEAST_S)
     began = time.monotonic()
     while not predicate():
         waited_s = time.monotonic() - began

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -371,3 +372,37 @@ def test_the_address_is_one_for_a_browser(tmp_path, host, address):
 def test_a_host_that_is_none_is_said():
     assert "cannot be used" in demo.in_the_way("192.0.2.1", 8080)
     assert "cannot be used" in demo.in_the_way("no.such.host.invalid", 8080)
+
+
+def test_a_long_history_is_spoken_of_until_it_is_booked(tmp_path, monkeypatch):
+    plan = demo.plan_of(options(tmp_path, days=400.0))
+    assert demo.waiting(plan) == {}, "there is no database yet"
+    plan.folder.mkdir()
+    connection = sqlite3.connect(plan.folder / "sunmesh.db")
+    connection.execute("CREATE TABLE dirty (consumer TEXT, ts INTEGER)")
+    marks = [(consumer, ts) for consumer in ("books", "rollup") for ts in range(2000)]
+    connection.executemany("INSERT INTO dirty VALUES (?, ?)", marks)
+    connection.commit()
+    assert demo.waiting(plan) == {"rollup": 2000, "books": 2000}
+    monkeypatch.setattr(demo, "TELL_S", 0.01)
+    said = []
+
+    def say(text, *_):
+        said.append(text)
+        limit = 1000 if len(said) == 1 else 100
+        connection.execute("DELETE FROM dirty WHERE consumer = 'rollup' AND ts >= ?", [limit])
+        if len(said) > 1:
+            connection.execute("DELETE FROM dirty WHERE ts >= 400")
+        connection.commit()
+
+    monkeypatch.setattr(demo, "say", say)
+    demo.Watcher(plan)._tell_backlog()
+    connection.close()
+    assert said[0] == (
+        "in the background, of 400 days: minutes, hours and days 0%, energy books 0%"
+    )
+    assert "minutes, hours and days 50%, energy books 0%" in said[1]
+    assert said[-1].startswith("history is summed up and booked (")
+    monkeypatch.setattr(demo, "waiting", lambda _: {"rollup": 3, "books": 3})
+    demo.Watcher(plan)._tell_backlog()
+    assert len(said) == 3, "a short one is not spoken of"

@@ -8,7 +8,7 @@ import platform
 import sys
 import time
 
-BENCHES = ("polling", "noise", "families", "memory", "latency", "recorder", "loss")
+BENCHES = ("polling", "noise", "families", "memory", "latency", "recorder", "loss", "storage")
 
 
 def main() -> int:

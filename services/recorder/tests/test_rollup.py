@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from recorder import rollup
 from recorder.lines import LIMIT, Curve, minutes
 from recorder.rollup import Rollup
-from sunmesh.database import tables
+from sunmesh.database import sql, tables
 from sunmesh.database.migrations import migrate
 from sunmesh.database.sql import engine, mark_dirty
 
@@ -381,14 +381,16 @@ def test_a_cut_hour_of_another_zone_outlives_its_minutes(sqlite_url: str) -> Non
 
 
 def test_a_server_that_cuts_its_answer_is_an_error(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if house.reader:
-        return
-    monkeypatch.setattr(rollup, "PACK_BYTES", 4096)
+    migrate(database_url)
+    monkeypatch.setattr(sql, "PACKED_BYTES", 4096)
+    house = House(database_url)
+    house.execute(SERIES)
     house.add(1, steady(T0, T0 + 10 * MINUTE, 1_000))
     with pytest.raises(ValueError, match="cut"):
         house.run(T0 + HOUR)
+    house.close()
 
 
 # --- The house moves, the tables come -------------------------------------------------------------

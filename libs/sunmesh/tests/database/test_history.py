@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import Connection, Engine
+from sunmesh.database import sql
 from sunmesh.database.history import DAY_MS, HOUR_MS, MINUTE_MS, Curve, by_day, curve, latest
 from sunmesh.database.migrations import migrate
 from sunmesh.database.sql import engine
@@ -178,3 +179,15 @@ def test_a_seldom_series_is_a_line_too(connection: Connection, opened: Engine) -
         ]
         put(changing, "INSERT INTO `minute` VALUES ", rows)
     assert len(parts(curve(connection, 5, T0, T0 + DAY_MS, 1440))) == 2
+
+
+def test_a_server_that_cuts_its_answer_is_asked_for_rows(
+    url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = curve(connection, 1, T0, T0 + DAY_MS, 1440)
+    monkeypatch.setattr(sql, "PACKED_BYTES", 4096)
+    other = engine(url, read_only=True)
+    with other.connect() as reading:
+        assert curve(reading, 1, T0, T0 + DAY_MS, 1440) == wanted
+        assert len(by_day(reading, 1, T0, T0 + 3 * DAY_MS)) == 3
+    other.dispose()

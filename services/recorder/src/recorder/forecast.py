@@ -18,7 +18,7 @@ from .config import RecorderConfig
 from .retention import DAY_MS
 from .rollup import HOUR_MS, now_ms
 
-SERVER_BYTES = {"sample": 43.7, "minute": 84.0, "hour": 84.0, "day": 84.0, "energy": 110.0}
+SERVER_BYTES = {"sample": 43.7, "minute": 75.0, "hour": 75.0, "day": 75.0, "energy": 110.0}
 SQLITE_BYTES = {"sample": 21.0, "minute": 58.0, "hour": 58.0, "day": 58.0, "energy": 60.0}
 """Bytes a row."""
 

@@ -47,9 +47,6 @@ SERIES = 200
 PACKED = 50
 """Series in one answer; with some thousand samples each it is a megabyte or two."""
 
-PACK_BYTES = 64 * 1024 * 1024
-"""What the server may pack into one text; what it cuts off is an error."""
-
 SAMPLES = 40_000
 MINUTES = 8000
 """Samples read and minutes made for one transaction, about: its stretches are fitted to that."""
@@ -256,8 +253,6 @@ class Rollup:
         self, reader: Connection, ids: Sequence[int], chunk: Chunk, raw_from: int
     ) -> Iterator[Made]:
         """The minutes that the chunk's samples have a part in."""
-        if not self._sqlite:
-            reader.exec_driver_sql(f"SET SESSION group_concat_max_len = {PACK_BYTES}")
         rest: list[int] = list(ids)
         closed = max(self._closed(), chunk.end)
         for reach in REACHES:

@@ -9,10 +9,11 @@ draws a line breaks it where :attr:`Point.joined` is false.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from .sql import packed
 from .tables import DIRTY_MS
 
 MINUTE_MS = 60_000
@@ -73,12 +74,12 @@ class Latest(NamedTuple):
 
 def by_day(connection: Connection, series_id: int, start: int, end: int) -> list[Day]:
     """The local days that begin in [start, end); days of which nothing is known are missing."""
+    columns = ("`min`", "`max`", "mean", "`last`", "covered_ms")
+    where = f"series_id = {int(series_id)} AND ts >= {int(start)} AND ts < {int(end)}"
     return [
-        Day(*row)
-        for row in connection.exec_driver_sql(
-            f"SELECT {_ms(connection)}, `min`, `max`, mean, `last`, covered_ms FROM `day`"
-            f" WHERE series_id = {int(series_id)} AND ts >= {int(start)} AND ts < {int(end)}"
-            " ORDER BY ts"
+        Day(int(ts), low, high, mean, last, int(covered_ms))
+        for ts, low, high, mean, last, covered_ms in packed(
+            connection, (_ms(connection), *columns), f"FROM `day` WHERE {where}"
         )
     ]
 
@@ -121,16 +122,17 @@ def curve(connection: Connection, series_id: int, start: int, end: int, points: 
     step = max(length, -(-width // length) * length)
     origin = start - start % length if level != "day" else start
     where = f"series_id = {series_id} AND ts >= {origin} AND ts < {end}"
-    if step == length:
-        query = f"SELECT {_ms(connection)}, `min`, `max`, mean FROM `{level}` WHERE {where}"
-    else:
-        query = (
-            f"SELECT {_bucket(connection, origin, step)}, MIN(`min`), MAX(`max`),"
-            " COALESCE(SUM(mean * covered_ms) / NULLIF(SUM(covered_ms), 0),"
-            " SUM(mean * samples) / NULLIF(SUM(samples), 0), AVG(mean))"
-            f" FROM `{level}` WHERE {where} GROUP BY 1"
+    columns = (_ms(connection), "`min`", "`max`", "mean")
+    source = f"FROM `{level}` WHERE {where}"
+    if step > length:
+        columns = ("begun", "low", "high", "middle")
+        source = (
+            f"FROM (SELECT {_bucket(connection, origin, step)} AS begun, MIN(`min`) AS low,"
+            " MAX(`max`) AS high, COALESCE(SUM(mean * covered_ms) / NULLIF(SUM(covered_ms), 0),"
+            " SUM(mean * samples) / NULLIF(SUM(samples), 0), AVG(mean)) AS middle"
+            f" {source} GROUP BY 1) AS steps"
         )
-    rows = [tuple(row) for row in connection.exec_driver_sql(f"{query} ORDER BY 1")]
+    rows = packed(connection, columns, source)
     if level == "minute":
         newest = max(origin, end - DAY_MS, horizons.get("sample", 0))
         rows = _renewed(connection, series_id, rows, (origin, newest, end), step)
@@ -139,7 +141,7 @@ def curve(connection: Connection, series_id: int, start: int, end: int, points: 
     return Curve(
         level,
         step,
-        _joined([Point(ts, low, high, mean, joined=True) for ts, low, high, mean in rows], near),
+        _joined(rows, near),
     )
 
 
@@ -159,38 +161,44 @@ def _samples(
 ) -> Curve:
     """From the samples: themselves while they are few, else their minutes and less."""
     where = f"FROM sample WHERE series_id = {series_id} AND ts >= {start} AND ts < {end}"
-    rows: Sequence[Sequence[Any]] = connection.exec_driver_sql(
-        f"SELECT {_ms(connection)}, value {where} ORDER BY ts LIMIT {2 * points + 1}"
-    ).fetchall()
+    few = f"{where} ORDER BY ts LIMIT {2 * points + 1}"
+    rows = packed(connection, ("ts", "value"), f"FROM (SELECT ts, value {few}) AS few")
     if len(rows) <= 2 * points:
-        found = [Point(ts, value, value, value, joined=True) for ts, value in rows]
-        return Curve("sample", 0, _joined(found, 0))
-    rows = connection.exec_driver_sql(
-        f"SELECT {_bucket(connection, start, width)}, MIN(value), MAX(value), AVG(value)"
-        f" {where} GROUP BY 1 ORDER BY 1"
-    ).fetchall()
-    found = [Point(ts, low, high, mean, joined=True) for ts, low, high, mean in rows]
-    return Curve("sample", width, _joined(found, width))
+        return Curve("sample", 0, _joined([(ts, value, value, value) for ts, value in rows], 0))
+    rows = packed(connection, *_thinned(connection, start, width, where))
+    return Curve("sample", width, _joined(rows, width))
 
 
-def _joined(points: list[Point], near: int) -> list[Point]:
-    """With the line broken where a pause is longer than ``near`` and than is usual here."""
-    pauses = sorted(b.ts - a.ts for a, b in pairwise(points))
-    usual = pauses[len(pauses) // 2] if pauses else 0
+def _thinned(
+    connection: Connection, start: int, step: int, where: str
+) -> tuple[tuple[str, ...], str]:
+    """Columns and source of samples in steps."""
+    return ("begun", "low", "high", "middle"), (
+        f"FROM (SELECT {_bucket(connection, start, step)} AS begun, MIN(value) AS low,"
+        f" MAX(value) AS high, AVG(value) AS middle {where} GROUP BY 1) AS steps"
+    )
+
+
+def _joined(rows: Sequence[tuple[float, ...]], near: int) -> list[Point]:
+    """Points; the line is broken where a pause is longer than ``near`` and than is usual here."""
+    times = [int(row[0]) for row in rows]
+    pauses = [b - a for a, b in pairwise(times)]
+    usual = sorted(pauses)[len(pauses) // 2] if pauses else 0
     limit = PERIODS * usual if usual > near else near
-    found = [point._replace(joined=False) for point in points[:1]]
-    for before, point in pairwise(points):
-        found.append(point if point.ts - before.ts <= limit else point._replace(joined=False))
-    return found
+    joined = [False, *(pause <= limit for pause in pauses)]
+    return [
+        Point(ts, low, high, mean, holds)
+        for ts, (_ts, low, high, mean), holds in zip(times, rows, joined, strict=False)
+    ]
 
 
 def _renewed(
     connection: Connection,
     series_id: int,
-    rows: list[tuple[Any, ...]],
+    rows: list[tuple[float, ...]],
     times: tuple[int, int, int],
     step: int,
-) -> list[tuple[Any, ...]]:
+) -> list[tuple[float, ...]]:
     """With what the rollups have not come to yet, from at most one day of samples."""
     origin, newest, end = times
     due = connection.exec_driver_sql(
@@ -201,14 +209,9 @@ def _renewed(
         return rows
     start = max(int(due), newest)
     start -= (start - origin) % step
-    return [row for row in rows if row[0] < start] + [
-        tuple(row)
-        for row in connection.exec_driver_sql(
-            f"SELECT {_bucket(connection, start, step)}, MIN(value), MAX(value), AVG(value)"
-            f" FROM sample WHERE series_id = {series_id} AND ts >= {start} AND ts < {end}"
-            " GROUP BY 1 ORDER BY 1"
-        )
-    ]
+    where = f"FROM sample WHERE series_id = {series_id} AND ts >= {start} AND ts < {end}"
+    newer = packed(connection, *_thinned(connection, start, step, where))
+    return [row for row in rows if row[0] < start] + newer
 
 
 def _ms(connection: Connection) -> str:

@@ -1,12 +1,18 @@
 """Engines and statements: what differs between SQLite and the servers stands here."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, make_url, text
 
 from ..errors import SunmeshError
 from .tables import CONSUMERS, DIRTY_MS
+
+PACKED_BYTES = 64 * 1024 * 1024
+"""What a server may pack into one text; MySQL's own limit is 1024."""
+
+_numbers = msgspec.json.Decoder(list[float])
 
 
 class DatabaseError(SunmeshError):
@@ -28,13 +34,14 @@ def engine(
     if make_url(url).get_backend_name() == "sqlite":
         return _sqlite(url, read_only)
     wait: dict[str, Any] = {} if patient else {"read_timeout": 60, "write_timeout": 60}
+    first = f"SET SESSION group_concat_max_len = {PACKED_BYTES}"
     return create_engine(
         url,
         pool_size=1,
         max_overflow=0,
         pool_pre_ping=True,
         pool_recycle=1800,
-        connect_args={"connect_timeout": 3, **wait},
+        connect_args={"connect_timeout": 3, "init_command": first, **wait},
         **({"isolation_level": "READ COMMITTED"} if committed else {}),
     )
 
@@ -127,6 +134,39 @@ def literal(rows: Iterable[tuple[int, int, float]]) -> str:
             for number, ts, value in rows
         ]
     )
+
+
+def packed(connection: Connection, columns: Sequence[str], source: str) -> list[tuple[float, ...]]:
+    """Rows of numbers, none of them NULL, by their first column.
+
+    A server sends them as one text: PyMySQL takes ten times as long for rows.
+
+    Args:
+        connection: to the database.
+        columns: expressions; the first one tells rows apart.
+        source: what comes after the columns, from FROM on, without ORDER BY.
+    """
+    if connection.dialect.name != "sqlite":
+        each = ", ',', ".join(columns)
+        count, text = connection.exec_driver_sql(
+            f"SELECT COUNT(*), GROUP_CONCAT({each}) {source}"
+        ).one()
+        found = unpacked(text, len(columns), int(count))
+        if found is not None:
+            return sorted(found)
+    rows = connection.exec_driver_sql(f"SELECT {', '.join(columns)} {source} ORDER BY 1")
+    return [tuple(row) for row in rows]
+
+
+def unpacked(text: str | None, width: int, count: int) -> list[tuple[float, ...]] | None:
+    """The rows of a text that GROUP_CONCAT made; None when the server cut it off."""
+    try:
+        numbers = _numbers.decode(f"[{text or ''}]")
+    except msgspec.DecodeError:
+        return None
+    if len(numbers) != width * count:
+        return None
+    return list(zip(*[iter(numbers)] * width, strict=True))
 
 
 def revision(connection: Connection) -> str | None:

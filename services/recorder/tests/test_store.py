@@ -2,15 +2,27 @@
 
 import json
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from recorder.codec import AlarmHeard, DocumentHeard, Item, StatusHeard, Telemetry
+from recorder.codec import (
+    AlarmHeard,
+    DecisionHeard,
+    DocumentHeard,
+    Gap,
+    Item,
+    StatusHeard,
+    Telemetry,
+    read,
+)
+from recorder.spool import AGAIN, RETAINED
 from recorder.spread import as_text, guess
 from recorder.store import Store
+from sunmesh import vocabulary
 from sunmesh.database.sql import DatabaseError
 from sunmesh.messages import Alarm, Status
 from sunmesh.vocabulary import Kind
@@ -345,8 +357,6 @@ def test_a_batch_is_stored_whole_or_not_at_all(
 def test_a_series_follows_what_the_vocabulary_has_learnt(
     sqlite_url: str, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sunmesh import vocabulary
-
     stores(sqlite_url).write([sample(T0, {"flux_kwh": 1.0})])
     learnt = vocabulary.Quantity("flux_kwh", "kWh", Kind.COUNTER, "", "flux")
     monkeypatch.setitem(vocabulary.VOCABULARY, "flux_kwh", learnt)
@@ -386,3 +396,201 @@ def test_the_kind_is_guessed_from_the_value(value: Any, kind: Kind | None) -> No
 )
 def test_states_as_text(value: Any, word: str) -> None:
     assert as_text(value) == word
+
+
+def test_samples_of_a_known_shape_are_stored_as_any_other(url: str, stores: Stores) -> None:
+    """The short way and the long way come to the same rows."""
+    store = stores(url)
+
+    def values(n: int) -> dict[str, Any]:
+        return {
+            "pv_power_w": n / 3,
+            "cycles": n,
+            "cell_voltage_v": [3.3 + n, 3.4],
+            "device_mode": "line" if n < 5 else "battery",
+            "warnings": ["a", "b"],
+            "charge_mosfet_on": n % 2 == 0,
+            "grid_voltage_v": None if n % 4 == 3 else 230.5,
+            "nobody": None,
+        }
+
+    items = [sample(T0 + n * 1000, values(n)) for n in range(10)]
+    for part in (items[:1], items[1:2], items[2:]):
+        store.write(part)
+    slow = stores(url)
+    same = [
+        Telemetry("other", item.ms, item.values, {"nobody": "suspect"}) for item in items
+    ]  # a mark of quality always takes the long way
+    slow.write(same)
+    assert samples(url) == samples(url, "other")
+    found = rows(
+        url,
+        "SELECT name, state.ts, state.value, device FROM state"
+        " JOIN series ON series.id = series_id",
+    )
+    ours = {row[:3] for row in found if row[3] == "inverter"}
+    assert ours == {row[:3] for row in found if row[3] == "other"}
+    newest = rows(
+        url,
+        "SELECT name, ts, value, text, device FROM latest JOIN series ON series.id = series_id",
+    )
+    ours = {row[:4] for row in newest if row[4] == "inverter"}
+    assert ours == {row[:4] for row in newest if row[4] == "other"}
+    assert ("device_mode", T0 + 9000, None, "battery") in ours
+    assert len(store._spreader._shapes["inverter"].plans) >= 2
+
+
+def test_strange_numbers_in_a_known_shape(url: str, stores: Stores) -> None:
+    store = stores(url)
+    for n, number in enumerate((1.0, 1e-7, 1e300, 10**17 + 1, 10**299, 5, float("nan"), -0.0)):
+        store.write([sample(T0 + n, {"pv_power_w": number, "load_power_w": 2.0})])
+        store.write([sample(T0 + n + 50, {"pv_power_w": 7.0, "cell_voltage_v": [number, 3.3]})])
+    found = samples(url)
+    assert {value for name, ts, value in found if name == "pv_power_w" and ts < T0 + 50} == {
+        1.0, 1e-7, 1e300, 1e17, 1e299, 5.0, 0.0
+    }  # fmt: skip
+    assert sum(name == "load_power_w" for name, _ts, _value in found) == 8
+    assert sum(name == "cell_voltage_v/2" for name, _ts, _value in found) == 8
+    assert store.bad_values == 2
+
+
+def test_what_was_there_already_is_not_marked_again(url: str, stores: Stores) -> None:
+    store = stores(url)
+    store.write([sample(T0, {"pv_power_w": 1.0})])
+    marked = rows(url, "SELECT consumer, ts, version FROM dirty")
+    assert len(marked) == 2
+    store.write([sample(T0, {"pv_power_w": 1.0})])
+    assert rows(url, "SELECT consumer, ts, version FROM dirty") == marked
+
+
+def test_settings_are_stored_when_they_change(url: str, stores: Stores) -> None:
+    def heard(second: int, **values: Any) -> DocumentHeard:
+        ms = T0 + second * 1000
+        body = json.dumps({"ts": iso(ms), "values": values})
+        return DocumentHeard("inverter", ms, "settings", body)
+
+    store = stores(url)
+    store.write([heard(1, float_voltage_v=54.0, mode="SBU")])
+    store.write([heard(5, float_voltage_v=54.0, mode="SBU")])
+    store.write([heard(9, float_voltage_v=55.5, mode="SBU", gone=None)])
+    batch: list[Item] = [
+        heard(5, float_voltage_v=54.0, mode="SBU"),
+        heard(1, float_voltage_v=54.0, mode="SBU"),
+    ]
+    for again in (store, stores(url)):
+        again.write(batch)
+        again.write([heard(9, float_voltage_v=55.5, mode="SBU")])
+    expected = [
+        ("float_voltage_v", T0 + 1000, "54.0"),
+        ("float_voltage_v", T0 + 9000, "55.5"),
+        ("mode", T0 + 1000, '"SBU"'),
+    ]
+    statement = "SELECT name, ts, value FROM setting ORDER BY name, ts"
+    assert rows(url, statement) == expected
+    stores(url).write([heard(3, mode="SUB")])  # late, and SBU was seen again at 9
+    assert rows(url, statement)[2:] == [
+        ("mode", T0 + 1000, '"SBU"'),
+        ("mode", T0 + 3000, '"SUB"'),
+        ("mode", T0 + 9000, '"SBU"'),
+    ]
+
+
+def test_commands_without_an_id_are_told_apart_from_their_copies(url: str, stores: Stores) -> None:
+    def wish(arrival: int, flags: int = 0, value: str = "SBU") -> Item:
+        payload = json.dumps({"name": "output_source_priority", "value": value}).encode()
+        item = read("sunmesh/home/inverter/command", payload, "home", arrival, flags)
+        assert item is not None
+        return item
+
+    store = stores(url)
+    assert store.write([wish(T0), wish(T0), wish(T0 + 3, AGAIN)]).others == 1
+    assert store.write([wish(T0 + 9, AGAIN)]).others == 0  # the broker gave it twice
+    assert store.write([wish(T0 + 5000)]).others == 1  # somebody asked twice
+    assert store.write([wish(T0 + 5001, AGAIN, "SUB")]).others == 1
+    for second in range(3):
+        store.write([wish(T0 + second, RETAINED)])
+    found = rows(url, "SELECT ts, value, detail, stage FROM command ORDER BY ts, detail")
+    assert found == [
+        (T0, '"SBU"', "", "requested"),
+        (T0, '"SBU"', "retained, so that no device takes it", "requested"),
+        (T0 + 5000, '"SBU"', "", "requested"),
+        (T0 + 5001, '"SUB"', "", "requested"),
+    ]
+
+
+def test_decisions_are_stored_when_they_change(url: str, stores: Stores) -> None:
+    def decided(second: int, wanted: str) -> DecisionHeard:
+        ms = T0 + second * 1000
+        return DecisionHeard("night", ms, json.dumps({"ts": iso(ms), "wanted": wanted}))
+
+    batch: list[Item] = [decided(1, "open"), decided(2, "open"), decided(3, "shut")]
+    assert stores(url).write(batch).others == 2
+    assert stores(url).write(batch).others == 0
+    assert stores(url).write([decided(2, "open")]).others == 0
+    assert rows(url, "SELECT ts FROM decision ORDER BY ts") == [(T0 + 1000,), (T0 + 3000,)]
+
+
+def test_gaps_are_stored_once_and_grow(url: str, stores: Stores) -> None:
+    store = stores(url)
+    for _ in range(2):
+        store.write([Gap(T0, T0 + 5, "spool_full", 7, "x" * 300)])
+    store.write([Gap(T0, T0 + 9, "spool_full", 9)])
+    store.write([Gap(T0, T0 + 9, "broker_dropped", 1)])
+    assert rows(url, "SELECT ended, messages, reason FROM gap ORDER BY reason") == [
+        (T0 + 9, 1, "broker_dropped"),
+        (T0 + 9, 9, "spool_full"),
+    ]
+
+
+def test_another_device_under_a_name_is_said(
+    sqlite_url: str, stores: Stores, caplog: pytest.LogCaptureFixture
+) -> None:
+    def info(device: str, second: int, serial: str) -> DocumentHeard:
+        body = {"ts": iso(T0 + second * 1000), "family": "axpert", "serial": serial}
+        return DocumentHeard(device, T0 + second * 1000, "info", json.dumps(body))
+
+    store = stores(sqlite_url)
+    for _ in range(2):
+        store.write([info("inverter", 1, "111"), info("inverter", 2, "111")])
+        store.write([info("roof", 3, "111")])
+        store.write([info("inverter", 4, "222")])
+    said = [record.message for record in caplog.records]
+    assert said == [
+        "roof: is the device axpert 111 that was called inverter, or still is: what was stored"
+        " under that name stays there",
+        "inverter: is another device now: axpert 111 was replaced by axpert 222",
+    ]
+
+
+def test_new_series_are_capped_by_the_minute(
+    url: str, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = stores(url, new_series_a_minute=10)
+    assert store.capped is None
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for n in range(3):
+        store.write([sample(T0 + n, {f"q{m}_w": 1.0 for m in range(15)})])
+    assert rows(url, "SELECT COUNT(*) FROM series") == [(10,)]
+    assert store.refused_series == 15
+    assert store.capped is not None
+    now += 61
+    store.write([sample(T0 + 5, {f"q{m}_w": 1.0 for m in range(15)})])
+    assert rows(url, "SELECT COUNT(*) FROM series") == [(15,)]
+    now += 600
+    assert store.capped is None
+
+
+def test_a_vocabulary_that_learns_is_said(
+    sqlite_url: str,
+    stores: Stores,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stores(sqlite_url).write([sample(T0, {"flux_kwh": 1.0})])
+    learnt = vocabulary.Quantity("flux_kwh", "kWh", Kind.COUNTER, "", "flux")
+    monkeypatch.setitem(vocabulary.VOCABULARY, "flux_kwh", learnt)
+    for _ in range(2):
+        stores(sqlite_url).write([])
+    said = [r.message for r in caplog.records if "from now on" in r.message]
+    assert said == ["inverter: flux_kwh is a counter in kWh from now on; it was a gauge in kWh"]

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from recorder.codec import is_raw
 from recorder.config import RecorderConfig
+from recorder.service import summarize
+from recorder.spool import Record, Spool
 from sunmesh import config
 from sunmesh.database import tables
 from sunmesh.errors import ConfigError
@@ -57,6 +60,49 @@ def test_ingest_twice_and_status(
     assert found["rows"]["series"] == 1
 
 
+def test_status_without_a_recorder_says_what_waits(
+    sqlite_url: str, site_file: SiteFile, topics: Topics
+) -> None:
+    path = site_file(f'[database]\nurl = "{sqlite_url}"\n[recorder]\nspool_mb = 1\n')
+    folder = path.parent / "spool"
+    found = json.loads(run("status", "--json", "--config", path).stdout)
+    assert found["recorder"] == {"state": "never"}
+    assert found["spool"]["error"] == "No such file or directory"
+    spool = Spool(folder, 1_000_000, is_raw, summarize)
+    spool.append([Record(topics.telemetry("a"), b"x" * 400, 0, T0 + n) for n in range(250)])
+    done = run("status", "--json", "--config", path)  # while a recorder has the folder
+    spool.close()
+    for answer in (done, run("status", "--json", "--config", path)):
+        waits = json.loads(answer.stdout)["spool"]
+        assert (waits["messages"], waits["segments"]) == (250, 1)
+        assert waits["oldest"] == iso(T0)
+        assert 0.1 < waits["share"] < 0.12
+    text = run("status", "--config", path).stdout
+    assert "recorder  never: the broker knows of none" in text
+    assert "250 messages in 1 files, 0.1 of 1 MB (11%)" in text
+
+
+def test_status_without_a_broker(sqlite_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "site.toml"
+    path.write_text(f'[broker]\nport = {find_free_port()}\n[database]\nurl = "{sqlite_url}"\n')
+    done = run("status", "--config", path)
+    assert done.returncode == 0
+    assert "the broker does not answer" in done.stdout
+    assert done.stderr == ""
+
+
+def test_ingest_refuses_impossible_times(
+    sqlite_url: str, site_file: SiteFile, topics: Topics
+) -> None:
+    path = site_file(f'[database]\nurl = "{sqlite_url}"\n')
+    text = line(topics, 1) + line(topics, 10**9) + line(topics, -(T0 - 1000) // 1000)
+    done = run("ingest", "--config", path, "-", stdin=text)
+    assert "2 refused" in done.stderr
+    assert "is in the future" in done.stderr
+    assert "is before 2015" in done.stderr
+    assert len(samples(sqlite_url)) == 1
+
+
 def test_ingest_says_what_it_refuses_and_stores_the_rest(
     sqlite_url: str, site_file: SiteFile, topics: Topics
 ) -> None:
@@ -90,7 +136,7 @@ def test_no_database(site_file: SiteFile) -> None:
     for verb in (("status",), ("migrate",), ("ingest", "-")):
         done = run(verb[0], "--config", path, *verb[1:])
         assert done.returncode == 1
-        assert "Connection refused" in done.stderr
+        assert "Connection refused" in done.stderr + done.stdout
         assert "Traceback" not in done.stderr
         assert "secret" not in done.stderr + done.stdout
 
@@ -111,6 +157,11 @@ def test_a_typo_ends_with_one_line(site_file: SiteFile) -> None:
         ("batch_rows = 0", "batch_rows: must be 1 to 100000, got 0"),
         ("buffer_messages = 1", "buffer_messages: must be 10 to 60000, got 1"),
         ("session_days = 0", "session_days: must be 1 to 365, got 0"),
+        ('spool_dir = ""', "spool_dir: must name a folder"),
+        ("spool_mb = 0", "spool_mb: must be 1 to 1000000, got 0"),
+        ("max_future_s = -1", "max_future_s: must be 0 to 86400, got -1"),
+        ("max_series = 0", "max_series: must be 1 to 60000, got 0"),
+        ("new_series_a_minute = 0", "new_series_a_minute: must be 1 to 60000, got 0"),
     ],
 )
 def test_impossible_settings(site_file: SiteFile, setting: str, reason: str) -> None:

@@ -4,10 +4,11 @@ import argparse
 import json
 import logging
 import sys
+import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from sunmesh import config, service
 from sunmesh.config import Site
@@ -33,7 +34,9 @@ def _entry() -> int:
     migrate.add_argument("--to", default="head", help="a revision, head, base or -1; down, too")
     ingest = verbs.add_parser("ingest", parents=[common], help="store messages from JSON lines")
     ingest.add_argument("file", help='lines {"topic":…,"payload":…}; - reads standard input')
-    status = verbs.add_parser("status", parents=[common], help="what the database holds")
+    status = verbs.add_parser(
+        "status", parents=[common], help="how it is, what waits, what there is"
+    )
     status.add_argument("--json", action="store_true", help="for programs")
     arguments = parser.parse_args()
     service.setup_logging(arguments.log)
@@ -69,7 +72,7 @@ def _run(site: Site) -> int:
         new_series_a_minute=settings.new_series_a_minute,
     )
     spool = Spool(
-        (site.path.parent / settings.spool_dir).resolve(),
+        _spool_folder(site, settings),
         settings.spool_mb * 1_000_000,
         is_raw,
         summarize,
@@ -92,17 +95,27 @@ def _run(site: Site) -> int:
     upkeep.start()
     if nightly.at is not None:
         upkeep.add_nightly(nightly.at, nightly.save, nightly.save_if_missed)
-    try:
-        return service.run(
-            "recorder",
-            __version__,
-            mesh,
-            recorder.work,
-            lambda: {**recorder.counters(), **upkeep.counters(), **nightly.counters()},
-        )
-    finally:
-        nightly.stop()
-        upkeep.stop()
+
+    def work(stop: threading.Event) -> None:
+        """Record; at the end all parts stop at once, since each may wait for a database."""
+
+        def end() -> None:
+            stop.wait()
+            nightly.stop()
+            upkeep.stop()
+
+        ending = threading.Thread(target=end, name="ending", daemon=True)
+        ending.start()
+        recorder.work(stop)
+        ending.join(1.0)
+
+    return service.run(
+        "recorder",
+        __version__,
+        mesh,
+        work,
+        lambda: {**recorder.counters(), **upkeep.counters(), **nightly.counters()},
+    )
 
 
 def _migrate(site: Site, target: str) -> int:
@@ -126,6 +139,7 @@ def _ingest(site: Site, name: str) -> int:
     from .ingest import Progress, ingest
     from .service import migrate_apart
     from .store import Store
+    from .watch import MachineClock
 
     shown = time.monotonic()
 
@@ -135,10 +149,13 @@ def _ingest(site: Site, name: str) -> int:
             shown = time.monotonic()
             print(f"recorder ingest: {progress}", file=sys.stderr, flush=True)
 
-    store = Store(site.database.sqlalchemy_url(), migrate_apart(site.path))
+    settings = site.section("recorder", RecorderConfig)
+    url = site.database.sqlalchemy_url()
+    store = Store(url, migrate_apart(site.path), max_series=settings.max_series)
     try:
         with _open(name) as lines:
-            progress = ingest(lines, store, site.site.name, report)
+            latest = MachineClock.latest_ms(settings.max_future_s)
+            progress = ingest(lines, store, site.site.name, report, latest)
     except DatabaseError as err:
         print(f"{site.database!r}: {err}; give the same lines again", file=sys.stderr)
         return 1
@@ -159,24 +176,37 @@ def _open(name: str) -> AbstractContextManager[IO[bytes]]:
 
 
 def _status(site: Site, as_json: bool) -> int:
+    import os
+
     from sqlalchemy.exc import SQLAlchemyError
     from sunmesh.database.sql import reason
+    from sunmesh.mqtt import Mesh
 
     from . import forecast
-    from .status import for_people, status
+    from .status import for_people, running, status, waiting
 
+    logging.getLogger("sunmesh.mqtt").setLevel(logging.ERROR)  # what is away is said below
     settings, url = site.section("recorder", RecorderConfig), site.database.sqlalchemy_url()
+    mesh = Mesh(site.broker, site.topics, "recorder", instance=f"status-{os.getpid()}")
+    found: dict[str, Any] = {
+        "recorder": running(mesh),
+        "spool": waiting(_spool_folder(site, settings), settings.spool_mb * 1_000_000),
+    }
     try:
-        found = status(url)
+        found |= status(url)
         found |= {"storage": forecast.look(url, settings)}
     except SQLAlchemyError as err:
-        print(f"{site.database!r} is not reachable: {reason(err)}", file=sys.stderr)
-        return 1
+        found |= {"database": repr(site.database), "error": reason(err)}
     if as_json:
         print(json.dumps(found, indent=1))
     else:
-        print("\n".join([for_people(found), *forecast.for_people(found["storage"])]))
-    return 0
+        print("\n".join([for_people(found), *forecast.for_people(found.get("storage"))]))
+    return 1 if "error" in found else 0
+
+
+def _spool_folder(site: Site, settings: RecorderConfig) -> Path:
+    """Where the spool is; seen from the folder of ``site.toml``."""
+    return (site.path.parent / settings.spool_dir).resolve()
 
 
 if __name__ == "__main__":

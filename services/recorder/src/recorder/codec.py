@@ -244,17 +244,21 @@ def time_of(payload: bytes) -> int | None:
         return None
 
 
-def impossible(ms: int, latest: int | None) -> str:
-    """Why a device cannot have been read at ``ms``; empty when it can.
+def impossible(item: Item, latest: int | None) -> str:
+    """Why a device cannot have been read at that time; empty when it can.
+
+    Alarms, commands and decisions are kept, whatever their time is.
 
     Args:
-        ms: the time.
-        latest: the newest time that can be true; None = not known.
+        item: what it said.
+        latest: the newest time that can be true [ms]; None = not known.
     """
-    if ms < EARLIEST:
-        return f"its time {clock.iso(clock.from_ms(ms))} is before 2015"
-    if latest is not None and ms > latest:
-        return f"its time {clock.iso(clock.from_ms(ms))} is in the future"
+    if not isinstance(item, Telemetry | StatusHeard | DocumentHeard):
+        return ""
+    if item.ms < EARLIEST:
+        return f"its time {clock.iso(clock.from_ms(item.ms))} is before 2015"
+    if latest is not None and item.ms > latest:
+        return f"its time {clock.iso(clock.from_ms(item.ms))} is in the future"
     return ""
 
 

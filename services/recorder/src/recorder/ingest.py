@@ -49,7 +49,11 @@ class Progress:
 
 
 def ingest(
-    lines: Iterable[bytes], store: Store, site: str, report: Callable[[Progress], None]
+    lines: Iterable[bytes],
+    store: Store,
+    site: str,
+    report: Callable[[Progress], None],
+    latest: int | None = None,
 ) -> Progress:
     """Store every message of ``lines``; a line that is none is counted and said.
 
@@ -58,6 +62,7 @@ def ingest(
         store: where rows go; each batch is one commit.
         site: the site of the database; others are refused.
         report: called after each commit.
+        latest: newer samples are refused [ms]; None = the clock is not to be asked.
 
     Returns:
         What came of it.
@@ -94,6 +99,10 @@ def ingest(
             bad(topic, str(err))
             continue
         if item is None:
+            continue
+        why = codec.impossible(item, latest)
+        if why:
+            bad(topic, why)
             continue
         batch.append(item)
         values += len(item.values) if isinstance(item, Telemetry) else 1

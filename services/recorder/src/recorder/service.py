@@ -32,7 +32,7 @@ from sunmesh.mqtt import Mesh, Message
 from sunmesh.voice import Condition
 
 from . import codec, spool
-from .codec import DocumentHeard, Gap, Item, StatusHeard, Telemetry
+from .codec import Gap, Item, Telemetry
 from .config import RecorderConfig
 from .spool import Batch, Record, Spool
 from .store import RefusedRowError, Store, Written
@@ -600,12 +600,10 @@ class Recorder:
         return True
 
     def _is_in_time(self, item: Item, latest: int | None) -> bool:
-        """Whether a time can be true. Alarms and commands are kept, whatever their time is."""
-        if not isinstance(item, Telemetry | StatusHeard | DocumentHeard):
-            return True
-        why = codec.impossible(item.ms, latest)
+        """Whether a time can be true; what is left out is counted and said."""
+        why = codec.impossible(item, latest)
         if why:
-            self._bad(f"{item.device}", why)
+            self._bad(item.device, why)
         return not why
 
     def _commit(self, work: Work) -> bool:

@@ -229,7 +229,7 @@ class Spool:
 
     def _mend(self, segment: Segment) -> None:
         """Cut off what a kill left half written at the end of a segment."""
-        good, segment.messages, segment.oldest = _measure(segment.path)
+        good = count(segment)
         if good < segment.size:
             log.warning(
                 "%s: the last record was cut off by a crash; %d bytes are dropped, which the"
@@ -620,13 +620,17 @@ def _is_whole(data: bytes, view: memoryview, at: int) -> bool:
     )
 
 
-def _measure(path: Path) -> tuple[int, int, int | None]:
-    """Where the last whole record of a segment ends, how many there are, when the first came."""
-    data = path.read_bytes()
+def count(segment: Segment) -> int:
+    """Count what a segment holds; where the last whole record of it ends.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    data = segment.path.read_bytes()
     whole = list(_walk(data, Scan()))
-    if not whole:
-        return 0, 0, None
-    return whole[-1][1], len(whole), _BODY.unpack_from(data, whole[0][2])[0]
+    segment.messages = len(whole)
+    segment.oldest = _BODY.unpack_from(data, whole[0][2])[0] if whole else None
+    return whole[-1][1] if whole else 0
 
 
 def survey(folder: Path) -> list[Segment]:

@@ -45,6 +45,8 @@ MAX_ELEMENTS = 256
 MAX_ALARM_TEXT = 4000
 MAX_DEVICES = 1000
 MAX_COLUMNS = 2000
+MANY = 20
+"""So many names of a device that the vocabulary does not have are named in the log."""
 MAX_PLANS = 50
 """Shapes of one device: which of its values were whole numbers, or not readable."""
 
@@ -156,6 +158,7 @@ class Spreader:
     def __init__(self) -> None:
         """Nothing is known."""
         self._said: set[tuple[str, str]] = set()
+        self._unknown: dict[str, set[str]] = {}
         self.forget()
 
     def forget(self) -> None:
@@ -311,7 +314,12 @@ class Spreader:
         kind = guess(value)
         if kind is None:
             return None
-        self.say(device, f"{name} is not in the vocabulary; stored as a {kind}", logging.INFO)
+        unknown = self._unknown.setdefault(device, set()) if len(self._unknown) < 100 else set()
+        if len(unknown) < MANY:
+            unknown.add(name)
+            self.say(device, f"{name} is not in the vocabulary; stored as a {kind}", logging.INFO)
+        elif name not in unknown:
+            self.say(device, "more names are not in the vocabulary; stored alike", logging.INFO)
         return Column(kind, [] if kind is Kind.LIST else [None])
 
     def _want(self, device: str, name: str, column: Column, index: int, rows: Rows) -> None:

@@ -324,9 +324,11 @@ class Store:
     def _add_commands(self, connection: Connection, heard: list[CommandHeard]) -> int:
         """Stages of commands; a copy of a wish without an id is told by what it says."""
         table = tables.command
-        rows = []
+        rows: list[tuple[Any, ...]] = []
         for stage in heard:
             if stage.twin:
+                if any(row[0] == stage.device and row[1].startswith(stage.twin) for row in rows):
+                    continue
                 like = table.c.id.startswith(stage.twin, autoescape=True)
                 mine = select(table.c.id).where(table.c.device == stage.device, like).limit(1)
                 if connection.execute(mine).first() is not None:

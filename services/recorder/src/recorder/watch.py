@@ -104,10 +104,11 @@ class Drops:
         self._last: int | None = None
         self._sure_ms = clock.epoch_ms(clock.now())
         self.total = 0
-        self._moved_at: float | None = None
+        self._moved_ms: int | None = None
         with suppress(OSError, ValueError, KeyError, TypeError):
             known = json.loads(file.read_text(encoding="utf-8"))
             self._last, self._sure_ms = int(known["dropped"]), int(known["at"])
+            self.total, self._moved_ms = int(known["total"]), known["moved"] and int(known["moved"])
 
     def hear(self, payload: bytes) -> Gap | None:
         """The broker says its counter; what that means, if it is a loss."""
@@ -122,11 +123,12 @@ class Drops:
             self.save()
             return None
         lost = count - last if count > last else count  # it restarts with the broker
-        self.save()
         if not lost:
+            self.save()
             return None
-        self.total += lost
-        self._moved_at = time.monotonic()
+        self.total = lost + (self.total if self.condition is not None else 0)
+        self._moved_ms = now_ms
+        self.save()
         detail = f"the broker dropped {lost} messages to one of its clients: a queue was full"
         return Gap(min(started, now_ms), now_ms, "broker_dropped", lost, detail)
 
@@ -140,14 +142,16 @@ class Drops:
             return
         with suppress(OSError):
             draft = self._file.with_suffix(".tmp")
-            text = json.dumps({"dropped": self._last, "at": self._sure_ms})
-            draft.write_text(text, encoding="utf-8")
+            known: dict[str, int | None] = {"dropped": self._last, "at": self._sure_ms}
+            known |= {"total": self.total, "moved": self._moved_ms}
+            draft.write_text(json.dumps(known), encoding="utf-8")
             draft.replace(self._file)
 
     @property
     def condition(self) -> Condition | None:
-        """What is wrong for an hour after a loss."""
-        if self._moved_at is None or time.monotonic() - self._moved_at > QUIET_S:
+        """What is wrong for an hour after a loss, whoever is restarted meanwhile."""
+        now_ms = clock.epoch_ms(clock.now())
+        if self._moved_ms is None or abs(now_ms - self._moved_ms) > QUIET_S * 1000:
             return None
         return Condition(
             "critical",

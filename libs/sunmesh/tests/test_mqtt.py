@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from sunmesh.config import BrokerSection
 from sunmesh.mqtt import Mesh, Message
-from sunmesh.testing import find_free_port
+from sunmesh.testing import Broker, find_free_port
 
 
 @pytest.fixture
@@ -202,3 +202,44 @@ def test_why_a_connection_was_lost(mesh, eventually):
     mesh("same")
     eventually(lambda: lost)
     assert isinstance(lost[0], str)
+
+
+def test_what_a_killed_broker_had_sent_is_read_first(topics, tmp_path, eventually):
+    """The senders have their acknowledgements, and the broker has forgotten it all."""
+    broker = Broker(tmp_path)
+    broker.start()
+    reader = Mesh(broker.config, topics, "reader", session_expiry_s=600, manual_ack=True)
+    subscribed, busy, go_on = threading.Event(), threading.Event(), threading.Event()
+    got = []
+
+    def hear(message):
+        if len(got) == 1:
+            busy.set()
+            go_on.wait(10)
+        got.append(message.payload)
+        reader.ack(message)
+
+    reader.subscribe(topics.every("telemetry"), hear)
+    reader._client.on_subscribe = lambda *_: subscribed.set()
+    reader.start()
+    sender = Mesh(broker.config, topics, "sender")
+    sender.start()
+    try:
+        assert subscribed.wait(30)
+        assert sender.wait_connected(30)
+        sent = [b"%d" % number for number in range(200)]
+        for payload in sent[:2]:
+            sender.publish(topics.telemetry("x"), payload)
+        assert busy.wait(30)
+        for payload in sent[2:]:
+            sender.publish(topics.telemetry("x"), payload)
+        assert sender.drain(30)
+        broker.kill()
+        go_on.set()
+        eventually(lambda: len(got) >= len(sent), 10, "all that was sent")
+        assert got == sent
+    finally:
+        go_on.set()
+        sender.stop(0.1)
+        reader.stop(0.1)
+        broker.stop()

@@ -6,6 +6,7 @@
 * QoS 0 before the connect is lost: it is refused here and counted, QoS 1 waits in memory, bounded.
 * With manual acknowledgement, what was not acknowledged comes again only after a reconnect:
   :meth:`Mesh.reconnect`.
+* A write that fails throws away what was received and not read: it is read first.
 * A publish that the broker denies is silent in 3.1.1 and a reason code in 5: logged and counted.
 * Two clients of one id throw each other out for ever: the id is service plus instance.
 """
@@ -56,6 +57,22 @@ BACKLOG = 20_000
 
 KNOWN_TOPICS = 2000
 """Topics whose handlers are remembered; matching costs more than most handlers."""
+
+
+class _Client(paho.Client):
+    """Hears a dead broker out.
+
+    Where a write fails, paho drops the connection together with what it has received and not read.
+    The broker has acknowledged those messages to their senders, and nobody else has them when it
+    was killed.
+    """
+
+    def _packet_write(self) -> MQTTErrorCode:
+        done = super()._packet_write()
+        if done == MQTTErrorCode.MQTT_ERR_CONN_LOST:
+            while self._sock is not None and not self._packet_read():
+                pass
+        return done
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +134,7 @@ class Mesh:
         self._on_lost: list[Callable[[str], None]] = []
         self._lost_logged = False
         self._started = False
-        self._client = paho.Client(
+        self._client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=self.client_id,
             protocol=paho.MQTTv5 if self._v5 else paho.MQTTv311,

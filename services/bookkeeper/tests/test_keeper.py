@@ -91,8 +91,10 @@ def test_a_sample_that_comes_while_booking_is_not_missed(
     def slow(self: Keeper, connection: Connection, work: Work) -> int:
         return write(self, connection, work)
 
-    def read_then_store(self: Keeper, connection: Connection, before: int) -> Work | None:
-        found = read(self, connection, before)
+    def read_then_store(
+        self: Keeper, connection: Connection, before: int, most: int
+    ) -> Work | None:
+        found = read(self, connection, before, most)
         if found is not None and late:
             seen.append([mark.ts for mark in found.seen])
         return found

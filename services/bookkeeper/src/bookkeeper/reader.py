@@ -34,10 +34,12 @@ STEPS_KWH = (1.0, 0.1, 0.01, 0.001)
 DEFAULT_STEP_KWH = 0.01
 
 SLOT_MS = 50_000
-"""Of a counter one reading in so long is enough; six of them make a bucket."""
+"""Of a counter one reading in so long is enough, the first; six of them make a bucket."""
+MINUTES_SLOT_MS = 150_000
+"""And of its minutes the last in so long."""
 LOOK_MS = 5_000
 """A usual pause between two readings of a power."""
-PAUSE_MS = 90_000
+PAUSE_MS = 200_000
 """Over a pause of a counter that is longer than this, power is asked for the shape."""
 FLAT_MS = 600_000
 """A counter that stands still for longer may be stuck; power says whether it is."""
@@ -59,6 +61,8 @@ class Span:
 
     first: int | None
     last: int | None
+    raw_first: int | None
+    """From when on it has samples."""
 
 
 class Reader:
@@ -163,10 +167,9 @@ class Reader:
         """
         key = (number, start, end, more, counter)
         if key not in self._kept:
-            thin = _thinned if counter else list
             self._kept[key] = [
                 *self._before(number, start, more, counter),
-                *thin(self._between(number, start, end, counter)),
+                *self._between(number, start, end, counter),
                 *self._after(number, end, more, counter),
             ]
         return self._kept[key]
@@ -178,16 +181,27 @@ class Reader:
         return [*minutes, *self._raw(number, since, end)]
 
     def _between(self, number: int, start: int, end: int, counter: bool) -> list[Reading]:
+        span = self.span(number)
+        old = end if span.raw_first is None else min(end, span.raw_first)
         found: list[Reading] = []
-        for begin in range(start, end, DAY_MS):
+        if start < old:
+            found = self._old(number, start, old, counter)
+        for begin in range(max(start, old), end, DAY_MS):
             finish = min(begin + DAY_MS, end)
             raw = self._raw(number, begin, finish)
             until = raw[0][0] if raw else finish
-            span = self.span(number)
-            if span.first is not None and until - begin >= MINUTE_MS and span.first < until:
-                found += self._minutes(number, begin, until, counter)
-            found += raw
+            if until - begin >= MINUTE_MS:
+                found += self._old(number, begin, until, counter)
+            found += _thinned(raw) if counter else raw
         return found
+
+    def _old(self, number: int, start: int, end: int, counter: bool) -> list[Reading]:
+        """Minutes of a stretch without samples."""
+        span = self.span(number)
+        if span.first is None or span.first >= end:
+            return []
+        minutes = self._minutes(number, start, end, counter)
+        return _thinned_minutes(minutes) if counter else minutes
 
     def _raw(self, number: int, start: int, end: int) -> list[Reading]:
         if self._sqlite:
@@ -258,12 +272,10 @@ class Reader:
         while len(found) < more:
             if forward and near <= last:
                 far = min(near + reach, last + 1)
-                fresh = self._between(number, near, far, counter)
-                found += _thinned(fresh) if counter else fresh
+                found += self._between(number, near, far, counter)
             elif not forward and near > first:
                 far = max(near - reach, first)
-                fresh = self._between(number, far, near, counter)
-                found[:0] = _thinned(fresh) if counter else fresh
+                found[:0] = self._between(number, far, near, counter)
             else:
                 break
             near, reach = far, reach * 2
@@ -292,6 +304,7 @@ class Reader:
         """From when to when a series has readings."""
         if number not in self._spans:
             ends: list[int] = []
+            raw_first: int | None = None
             for table in (tables.sample, tables.minute):
                 mine = table.c.series_id == number
                 row = self._connection.execute(
@@ -301,7 +314,9 @@ class Reader:
                     )
                 ).one()
                 ends += [int(value) for value in row if value is not None]
-            self._spans[number] = Span(min(ends, default=None), max(ends, default=None))
+                if table is tables.sample and ends:
+                    raw_first = ends[0]
+            self._spans[number] = Span(min(ends, default=None), max(ends, default=None), raw_first)
         return self._spans[number]
 
     def horizon(self) -> int | None:
@@ -354,6 +369,15 @@ def _thinned(readings: Sequence[Reading]) -> list[Reading]:
             kept.append(reading)
             edge = ts - ts % SLOT_MS + SLOT_MS
     return kept
+
+
+def _thinned_minutes(readings: Sequence[Reading]) -> list[Reading]:
+    """The last reading of each slot."""
+    return [
+        reading
+        for reading, after in zip(readings, [*readings[1:], (1 << 62, 0.0)], strict=False)
+        if reading[0] // MINUTES_SLOT_MS != after[0] // MINUTES_SLOT_MS
+    ]
 
 
 def pauses(

@@ -137,19 +137,25 @@ class Keeper:
         """What feeds what, as the database is now."""
         return self.store.read(lambda c: store.model(c, self.section, self._devices))
 
-    def turn(self, before: int) -> Turn | None:
+    def turn(self, before: int, most: int | None = None) -> Turn | None:
         """Book the oldest marked stretches that ended before ``before``; None = nothing to do.
+
+        Args:
+            before: not what ended later [ms].
+            most: so many stretches at most; as many as take a moment without.
 
         Raises:
             DatabaseError: no answer; nothing was changed.
         """
         begun = time.perf_counter()
-        work = self.store.read(lambda connection: self._read(connection, before))
+        limit = most or self._most
+        work = self.store.read(lambda connection: self._read(connection, before, limit))
         if work is None:
             return None
         changed = self.store.write(lambda connection: self._write(connection, work))
         took = time.perf_counter() - begun
-        self._fit(len(work.seen), took)
+        if most is None:
+            self._fit(len(work.seen), took)
         totals = self.totals
         totals.turns += 1
         totals.stretches += len(work.seen)
@@ -164,8 +170,8 @@ class Keeper:
         elif stretches == self._most and took < GOAL_S / 2:
             self._most = min(MOST, self._most * 2)
 
-    def _read(self, connection: Connection, before: int) -> Work | None:
-        marks = store.marks(connection, before, self._most)
+    def _read(self, connection: Connection, before: int, most: int) -> Work | None:
+        marks = store.marks(connection, before, most)
         if not marks:
             return None
         count = next(
@@ -416,7 +422,7 @@ def rebuild(
             pause(1.0)
             continue
         begun = time.monotonic()
-        while time.monotonic() - begun < 1.0 and keeper.turn(end) is not None:
+        while time.monotonic() - begun < 1.0 and keeper.turn(end, MOST) is not None:
             pass
 
 

@@ -25,6 +25,8 @@ from .site_model import Model
 
 CONSUMER = "books"
 TRIES = 5
+IN_ONE = 500
+"""Marks in one statement."""
 
 T = TypeVar("T")
 
@@ -272,24 +274,31 @@ def waiting_in(connection: Connection, start: int, end: int) -> int:
 
 def done(connection: Connection, seen: Sequence[Mark]) -> None:
     """Take the marks away, but for those that were set again since they were seen."""
-    mark = "?" if connection.dialect.name == "sqlite" else "%s"
-    connection.exec_driver_sql(
-        f"DELETE FROM dirty WHERE consumer = '{CONSUMER}' AND ts = {mark}"  # noqa: S608
-        f" AND version = {mark}",
-        [(each.ts, each.version) for each in seen],
-    )
+    by_version: dict[int, list[int]] = {}
+    for each in seen:
+        by_version.setdefault(each.version, []).append(each.ts)
+    dirty = tables.dirty
+    for version, times in by_version.items():
+        for at in range(0, len(times), IN_ONE):
+            connection.execute(
+                dirty.delete().where(
+                    dirty.c.consumer == CONSUMER,
+                    dirty.c.ts.in_(times[at : at + IN_ONE]),
+                    dirty.c.version == version,
+                )
+            )
 
 
 def mark(connection: Connection, times: Iterable[int]) -> None:
     """Ask for stretches to be booked again."""
-    rows = [(ts,) for ts in times]
+    rows = [(CONSUMER, ts, 1) for ts in times]
     if not rows:
         return
     sqlite = connection.dialect.name == "sqlite"
     place = "?" if sqlite else "%s"
     more = "ON CONFLICT (consumer, ts) DO UPDATE SET" if sqlite else "ON DUPLICATE KEY UPDATE"
     connection.exec_driver_sql(
-        f"INSERT INTO dirty (consumer, ts, version) VALUES ('{CONSUMER}', {place}, 1)"  # noqa: S608
+        f"INSERT INTO dirty (consumer, ts, version) VALUES ({place}, {place}, {place})"  # noqa: S608
         f" {more} version = dirty.version + 1",
         rows,
     )
@@ -299,17 +308,11 @@ def booked(
     connection: Connection, flows: Iterable[str], start: int, end: int
 ) -> dict[str, dict[int, tuple[float, float]]]:
     """What the books themselves say (Wh, covered s), under edits too, by flow and bucket."""
-    table = tables.energy
     found: dict[str, dict[int, tuple[float, float]]] = {}
     for flow in flows:
         mine: dict[int, tuple[float, float]] = {}
-        for row in connection.execute(
-            select(table).where(table.c.flow == flow, table.c.ts >= start, table.c.ts < end)
-        ):
-            if row.edit_id is None:
-                mine[row.ts] = (row.wh, row.covered_s)
-            elif row.booked_wh is not None:
-                mine[row.ts] = (row.booked_wh, row.booked_covered_s or 0)
+        for bucket in energy.buckets(connection, flow, start, end):
+            mine[bucket.ts] = (bucket.wh, bucket.covered_s)
         found[flow] = mine
     return found
 

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from recorder import service
+from recorder import codec, service
 from recorder.codec import Item, is_raw
 from recorder.config import RecorderConfig
-from recorder.service import Recorder, summarize
+from recorder.losses import summarize
+from recorder.service import Recorder
 from recorder.spool import Spool
 from recorder.store import RefusedRowError, Written
 from sunmesh import clock
@@ -309,6 +310,38 @@ def test_one_row_that_the_database_refuses_costs_only_itself(
         wait(lambda: stored(house) == [1, 3])
     assert count(house, "refused_rows") == 1
     assert "the database refuses it: out of range" in caplog.text
+    [line] = (folder / "refused.jsonl").read_text().splitlines()
+    assert json.loads(line)["topic"] == "sunmesh/home/a/telemetry"
+    assert json.loads(json.loads(line)["payload"])["ts"] == iso(house.now + 2)
+
+
+def test_a_message_that_our_own_code_fails_on_stops_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House(folder)
+    real, write = codec.read, house.store.write
+
+    def read(topic: str, payload: bytes, *more: object) -> Item | None:
+        if b'"q2"' in payload:
+            raise ZeroDivisionError("a bug")
+        return real(topic, payload, *more)  # type: ignore[arg-type]
+
+    def fail(items: list[Item]) -> Written:
+        if any(item.ms == house.now + 3 for item in items):
+            raise KeyError("another bug")
+        return write(items)
+
+    monkeypatch.setattr(codec, "read", read)
+    monkeypatch.setattr(house.store, "write", fail)
+    with house.working():
+        house.say(1)
+        house.say(2, values=3)
+        house.say(3)
+        house.say(4)
+        wait(lambda: stored(house) == [1, 4])
+        wait(lambda: count(house, "spool_messages") == 0)
+    assert count(house, "refused_rows") == 2
+    assert len((folder / "refused.jsonl").read_text().splitlines()) == 2
 
 
 def test_lost_and_back_are_one_line_each(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

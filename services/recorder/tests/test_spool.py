@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from recorder import spool as spool_module
 from recorder.codec import Gap, is_raw, read
-from recorder.service import summarize
-from recorder.spool import Batch, Depth, Record, Spool, pack, parse
+from recorder.losses import summarize
+from recorder.records import Record, pack, parse
+from recorder.spool import Batch, Depth, Spool
 from sunmesh.errors import ConfigError
 
 from .conftest import T0, iso

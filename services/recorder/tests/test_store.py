@@ -19,7 +19,7 @@ from recorder.codec import (
     Telemetry,
     read,
 )
-from recorder.spool import AGAIN, RETAINED
+from recorder.records import AGAIN, RETAINED
 from recorder.spread import as_text, guess
 from recorder.store import Store
 from sunmesh import vocabulary

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from recorder.codec import is_raw
 from recorder.config import RecorderConfig
-from recorder.service import summarize
-from recorder.spool import Record, Spool
+from recorder.losses import summarize
+from recorder.records import Record
+from recorder.spool import Spool
 from sunmesh import config
 from sunmesh.database import tables
 from sunmesh.errors import ConfigError

@@ -58,8 +58,9 @@ def _run(site: Site) -> int:
     from sunmesh.mqtt import Mesh
 
     from .codec import is_raw
+    from .losses import summarize
     from .nightly import Nightly
-    from .service import Recorder, migrate_apart, summarize
+    from .service import Recorder, migrate_apart
     from .spool import Spool
     from .store import Store
     from .upkeep import Upkeep

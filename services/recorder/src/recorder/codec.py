@@ -25,7 +25,7 @@ from sunmesh.messages import (
 )
 from sunmesh.topics import NAME, Address, parse
 
-from .spool import AGAIN, GAP_TOPIC, RETAINED
+from .records import AGAIN, GAP_TOPIC, RETAINED
 
 KINDS = (
     "telemetry",
@@ -217,7 +217,7 @@ def read(topic: str, payload: bytes, site: str, arrival: int = 0, flags: int = 0
         payload: of the message.
         site: others are refused.
         arrival: when it came, for messages that carry no time [ms].
-        flags: ``RETAINED`` and ``AGAIN`` of :mod:`recorder.spool`.
+        flags: ``RETAINED`` and ``AGAIN`` of :mod:`recorder.records`.
 
     Raises:
         MessageError: with the reason in one line: not of this site, not a message, too large ...

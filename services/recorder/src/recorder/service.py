@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 from sunmesh import clock
 from sunmesh.database import tables
 from sunmesh.database.sql import DatabaseError
@@ -31,10 +30,11 @@ from sunmesh.messages import MAX_BYTES
 from sunmesh.mqtt import Mesh, Message
 from sunmesh.voice import Condition
 
-from . import codec, spool
+from . import codec, losses
 from .codec import Gap, Item, Telemetry
 from .config import RecorderConfig
-from .spool import Batch, Record, Spool
+from .records import AGAIN, RETAINED, Record
+from .spool import Batch, Spool
 from .store import RefusedRowError, Store, Written
 from .watch import DROPPED_TOPIC, Alarms, Drops, MachineClock, Rivals
 
@@ -82,7 +82,7 @@ class Work:
     """A batch on its way: what it says, and where it came from."""
 
     items: list[Item] = field(default_factory=list)
-    messages: int = 0
+    records: Sequence[Record] = ()
     oldest: int | None = None
     first: int = 1 << 62
     last: int = 0
@@ -228,7 +228,7 @@ class Recorder:
     def _note(self, gap: Gap) -> None:
         """A loss goes the way of the messages: through the spool."""
         with self._guard:
-            self._waiting.append(Received(note(gap), 0, -1))
+            self._waiting.append(Received(losses.note(gap), 0, -1))
             self._count += 1
             self._arrived.notify()
 
@@ -238,7 +238,7 @@ class Recorder:
         if len(payload) > MAX_BYTES:
             self._bad(message.topic, f"{len(payload)} bytes; no message is larger than {MAX_BYTES}")
             payload = b""
-        flags = (spool.RETAINED if message.retain else 0) | (spool.AGAIN if message.dup else 0)
+        flags = (RETAINED if message.retain else 0) | (AGAIN if message.dup else 0)
         record = Record(message.topic, payload, flags, int(time.time() * 1000))
         with self._guard:
             if not self._overflowed and self._is_full and (self._spool_ok or self._database_ok):
@@ -518,7 +518,7 @@ class Recorder:
             work = self._read(batch.records)
             work.spooled = batch
             if batch.damaged:
-                work.items.append(damaged(batch))
+                work.items.append(losses.damaged(batch))
             return work
         with self._guard:
             held = [self._held.popleft() for _ in range(min(len(self._held), messages))]
@@ -528,7 +528,7 @@ class Recorder:
 
     def _read(self, records: Sequence[Record]) -> Work:
         """What they say; what cannot be read is counted and said."""
-        work = Work(messages=len(records))
+        work = Work(records=records)
         site, items, read = self._mesh.topics.site, work.items, codec.read
         oldest, first, last = 1 << 62, 1 << 62, 0
         for topic, payload, flags, arrival in records:
@@ -536,6 +536,10 @@ class Recorder:
                 item = read(topic, payload, site, arrival, flags)
             except MessageError as err:
                 self._bad(topic, str(err))
+                continue
+            except Exception as err:
+                # a mistake of ours, which must not stop what comes after it
+                self._refuse(Record(topic, payload, flags, arrival), err)
                 continue
             if item is None:
                 continue
@@ -571,7 +575,7 @@ class Recorder:
             self._spool.done(work.spooled)
         if work.held:
             self._acknowledge(work.held)
-        self._totals["messages"] += work.messages
+        self._totals["messages"] += len(work.records)
         self._work = None
         return True
 
@@ -613,12 +617,12 @@ class Recorder:
             return True
         try:
             try:
-                written = self._write(work.items)
+                written = self._write(work)
             except DatabaseError:
                 if not self._database_ok:
                     raise
                 # a connection gone stale, a deadlock: at once is often enough
-                written = self._write(work.items)
+                written = self._write(work)
         except DatabaseError as err:
             if self._database_ok is not False:
                 log.error("the database is away: %s; what comes waits in the spool", err)
@@ -633,55 +637,52 @@ class Recorder:
             self._totals["commits"] += 1
             self._totals["rows"] += written.rows
             values = sum([len(i.values) if isinstance(i, Telemetry) else 1 for i in work.items])
-            self._rows_a_message = max(1.0, values / max(work.messages, 1))
+            self._rows_a_message = max(1.0, values / max(len(work.records), 1))
             if work.oldest is not None:
                 self._lag_s = max(0.0, (self._last_commit - work.oldest) / 1000)
         return True
 
-    def _write(self, items: list[Item]) -> Written:
+    def _write(self, work: Work) -> Written:
         """Write all, or one by one when one of them is what the database does not take."""
         try:
-            return self._store.write(items)
-        except RefusedRowError:
-            done = Written()
-        for item in items:
+            return self._store.write(work.items)
+        except DatabaseError:
+            raise
+        except RefusedRowError as err:
+            log.debug("a batch is refused: %s", err)
+        except Exception:
+            log.exception("a batch fails; its messages are tried one by one")
+        done = Written()
+        latest = self._clock.latest_ms(self._config.max_future_s)
+        for record in work.records:
+            try:
+                item = self._item(record)
+            except Exception:  # noqa: S112 - said when the batch was read
+                continue
+            if item is None or codec.impossible(item, latest):
+                continue
             try:
                 done += self._store.write([item])
-            except RefusedRowError as err:
-                self._totals["refused_rows"] += 1
-                self._bad(f"{item.device} at {item.ms}", f"the database refuses it: {err}")
+            except DatabaseError:
+                raise
+            except Exception as err:
+                self._refuse(record, err)
+        if work.spooled is not None and work.spooled.damaged:
+            done += self._store.write([losses.damaged(work.spooled)])
         return done
 
+    def _item(self, record: Record) -> Item | None:
+        return codec.read(
+            record.topic, record.payload, self._mesh.topics.site, record.arrival, record.flags
+        )
 
-# -- what is lost ----------------------------------------------------------------------------------
-
-
-def note(gap: Gap) -> Record:
-    """A loss as a record of the spool."""
-    arrival = clock.epoch_ms(clock.now())
-    return Record(spool.GAP_TOPIC, msgspec.json.encode(gap), 0, arrival)
-
-
-def summarize(lost: Iterable[Record]) -> Record | None:
-    """The gap that throwing these samples away makes; what was only repeated makes none."""
-    times: list[int] = []
-    devices: set[str] = set()
-    for record in lost:
-        if record.flags & spool.RETAINED:
-            continue
-        devices.add(record.topic.rpartition("/")[0])
-        times.append(codec.time_of(record.payload) or record.arrival)
-    if not times:
-        return None
-    detail = f"samples of {len(devices)} devices: the recorder's spool was full"
-    return note(Gap(min(times), max(times), "spool_full", len(times), detail))
-
-
-def damaged(batch: Batch) -> Gap:
-    """The gap that records which cannot be read make; when they came is all that is known."""
-    times = [record.arrival for record in batch.records] or [clock.epoch_ms(clock.now())]
-    detail = "records of the spool were damaged on the disk"
-    return Gap(min(times), max(times), "spool_damaged", batch.damaged, detail)
+    def _refuse(self, record: Record, err: Exception) -> None:
+        """What the database never takes is put aside, where people can look at it."""
+        self._totals["refused_rows"] += 1
+        if not isinstance(err, RefusedRowError):
+            log.debug("%s fails", record.topic, exc_info=err)
+        self._bad(record.topic, f"the database refuses it: {err or type(err).__name__}")
+        losses.put_aside(self._spool.folder, record, str(err))
 
 
 def migrate_apart(config_file: Path) -> Callable[[str | None], None]:

@@ -8,8 +8,7 @@ idempotent: after a kill the last segment is simply given again.
 While the database keeps up, records go to it from memory and are never read back. When it does
 not, what is in memory stays bounded, and the rest is read from the segments later, in order.
 
-A record is ``magic, crc, length, arrival, flags, topic length, topic, payload``; the checksum
-covers what comes after it. A segment is called ``<number>.open`` while it is written, then
+A segment is called ``<number>.open`` while it is written, then
 ``<number>-<messages>.full``, and ``<number>-<messages>.thin`` once its samples were thrown away
 to make room.
 """
@@ -22,22 +21,17 @@ import re
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from struct import Struct
 from typing import NamedTuple
-from zlib import crc32
 
 from sunmesh.errors import ConfigError
 
-log = logging.getLogger(__name__)
+from .records import BODY, HEAD, Record, Scan, pack, parse, walk
 
-RETAINED = 1
-"""Flag of a record: the broker had kept the message."""
-AGAIN = 2
-"""Flag of a record: the broker said that it may have sent the message before."""
+log = logging.getLogger(__name__)
 
 SEGMENT_BYTES = 2 * 1024 * 1024
 """A segment is closed when it is that large; the largest spool has 16 of them at least."""
@@ -47,25 +41,7 @@ MEMORY_BYTES = 512 * 1024
 """Records kept in memory for the database; the others are read back [bytes]."""
 READ_BYTES = 128 * 1024
 
-_MAGIC = b"\xf5SM\x01"
-_HEAD = Struct("<4sII")
-_BODY = Struct("<QBH")
-_HEAD_BYTES = _HEAD.size
-_BODY_BYTES = _BODY.size
-_MAX_RECORD = 256 * 1024
 _NAME = re.compile(r"(\d{10})(?:\.open|-(\d+)\.(full|thin))")
-
-GAP_TOPIC = "$gap"
-"""Topic of a record of our own: what was lost, as JSON (:class:`recorder.codec.Gap`)."""
-
-
-class Record(NamedTuple):
-    """A message as it came: ``arrival`` in ms since 1970, ``flags`` as above."""
-
-    topic: str
-    payload: bytes
-    flags: int
-    arrival: int
 
 
 class Position(NamedTuple):
@@ -104,15 +80,6 @@ class _Group:
     end: Position
     records: list[Record]
     size: int
-
-
-@dataclass(slots=True)
-class Scan:
-    """Where reading a stretch of a segment came to."""
-
-    records: list[Record] = field(default_factory=list)
-    end: int = 0
-    damaged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -546,80 +513,6 @@ class Spool:
         _sync_folder(self.folder)
 
 
-# -- records, pure ---------------------------------------------------------------------------------
-
-
-def pack(records: Iterable[Record]) -> bytes:
-    """Records as they stand in a segment."""
-    parts: list[bytes] = []
-    for topic, payload, flags, arrival in records:
-        name = topic.encode()
-        body = b"".join((_BODY.pack(arrival, flags, len(name)), name, payload))
-        size = len(body)
-        parts += (_HEAD.pack(_MAGIC, crc32(body, size), size), body)
-    return b"".join(parts)
-
-
-def parse(data: bytes, topics: dict[bytes, str], limit: int = 1 << 30) -> Scan:
-    """The records that ``data`` holds, as far as they are whole; damaged ones are skipped.
-
-    Args:
-        data: from the start of a record on.
-        topics: names seen before; grows.
-        limit: no more than that many records.
-    """
-    scan = Scan()
-    for start, end, body in _walk(data, scan):
-        arrival, flags, length = _BODY.unpack_from(data, body)
-        at = body + _BODY_BYTES
-        name = data[at : at + length]
-        topic = topics.get(name)
-        if topic is None:
-            if len(topics) > 4000:
-                topics.clear()
-            topic = topics[name] = name.decode(errors="replace")
-        if len(scan.records) >= limit:
-            scan.end = start
-            break
-        scan.records.append(Record(topic, data[at + length : end], flags, arrival))
-        scan.end = end
-    return scan
-
-
-def _walk(data: bytes, scan: Scan) -> Iterator[tuple[int, int, int]]:
-    """(start, end, body) of each whole record; counts what is none but has whole ones after it."""
-    at, view = 0, memoryview(data)
-    skipped = False
-    while True:
-        if _is_whole(data, view, at):
-            if skipped:
-                scan.damaged += 1
-                skipped = False
-            _magic, _crc, size = _HEAD.unpack_from(data, at)
-            end = at + _HEAD_BYTES + size
-            yield at, end, at + _HEAD_BYTES
-            at = end
-            continue
-        # No record starts here, or its end is not there: look for a whole one further on.
-        skipped = True
-        at = data.find(_MAGIC, at + 1)
-        if at < 0:
-            return
-
-
-def _is_whole(data: bytes, view: memoryview, at: int) -> bool:
-    if len(data) - at < _HEAD_BYTES + _BODY_BYTES:
-        return False
-    magic, crc, size = _HEAD.unpack_from(data, at)
-    start = at + _HEAD_BYTES
-    return bool(
-        magic == _MAGIC
-        and _BODY_BYTES <= size <= _MAX_RECORD
-        and start + size <= len(data)
-        and crc32(view[start : start + size], size) == crc
-    )
-
-
 def count(segment: Segment) -> int:
     """Count what a segment holds; where the last whole record of it ends.
 
@@ -627,9 +520,9 @@ def count(segment: Segment) -> int:
         OSError: it cannot be read.
     """
     data = segment.path.read_bytes()
-    whole = list(_walk(data, Scan()))
+    whole = list(walk(data, Scan()))
     segment.messages = len(whole)
-    segment.oldest = _BODY.unpack_from(data, whole[0][2])[0] if whole else None
+    segment.oldest = BODY.unpack_from(data, whole[0][2])[0] if whole else None
     return whole[-1][1] if whole else 0
 
 
@@ -647,9 +540,9 @@ def survey(folder: Path) -> list[Segment]:
         segment.is_thin = match[3] == "thin"
         if match[2]:
             with path.open("rb") as file:
-                head = file.read(_HEAD_BYTES + _BODY_BYTES)
-            if len(head) == _HEAD_BYTES + _BODY_BYTES:
-                segment.oldest = _BODY.unpack_from(head, _HEAD_BYTES)[0]
+                head = file.read(HEAD.size + BODY.size)
+            if len(head) == HEAD.size + BODY.size:
+                segment.oldest = BODY.unpack_from(head, HEAD.size)[0]
         found.append(segment)
     return found
 

@@ -5,7 +5,7 @@ Rows are counted over the last day, or what there is of it; their size is the ta
 is large enough to tell, and what was measured on a full one where not.
 """
 
-import shutil
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -191,7 +191,8 @@ def _room(connection: Connection, limit_bytes: int) -> tuple[int, int | None]:
         folder = Path(str(data)) if data else None
     rooms = []
     if folder is not None and folder.is_dir():
-        rooms.append(shutil.disk_usage(folder).free + inside)
+        disk = os.statvfs(folder)
+        rooms.append(disk.f_bavail * disk.f_frsize + inside)
     if limit_bytes:
         rooms.append(max(0, limit_bytes - total))
     return total, min(rooms, default=None)

@@ -23,7 +23,7 @@ from operator import itemgetter
 import msgspec
 from sqlalchemy import Connection, Engine
 from sunmesh import clock
-from sunmesh.database.energy import days_between
+from sunmesh.database.days import days_between
 from sunmesh.database.tables import DIRTY_MS
 
 from .lines import ENOUGH, LIMIT, MAX_PAUSE_MS, MINUTE_MS, Bucket, Curve, minutes
@@ -185,12 +185,12 @@ class Rollup:
             begun = reader.exec_driver_sql(
                 "SELECT ts FROM `day` WHERE series_id = (SELECT MIN(series_id) FROM `day`)"
             ).scalars()
-            if all(self._days(int(ts), int(ts) + 1)[0][0] == int(ts) for ts in begun):
+            if all(days_between(int(ts), int(ts) + 1, self._zone)[0][0] == int(ts) for ts in begun):
                 return 0
             oldest, newest = reader.exec_driver_sql("SELECT MIN(ts), MAX(ts) FROM `day`").one()
             ids = [row[0] for row in reader.exec_driver_sql("SELECT id FROM series ORDER BY id")]
         log.info("the site's midnights have moved: all days are made again")
-        days = self._days(int(oldest), int(newest) + 25 * HOUR_MS)
+        days = days_between(int(oldest), int(newest) + 25 * HOUR_MS, self._zone)
         for start, end in days:
             for at in range(0, len(ids), SERIES):
                 if stop.is_set():
@@ -200,10 +200,6 @@ class Rollup:
                     self._clear(connection, "day", part, start, end)
                     connection.exec_driver_sql(self._day(part, start, end))
         return len(days)
-
-    def _days(self, start: int, end: int) -> list[tuple[int, int]]:
-        """The site's days that [start, end) touches."""
-        return [(begun, ended) for _day, begun, ended in days_between(start, end, self._zone)]
 
     # -- what is due -------------------------------------------------------------------------------
 
@@ -357,7 +353,7 @@ class Rollup:
         first, last = first - first % HOUR_MS, last + -last % HOUR_MS
         self._clear(connection, "hour", ids, max(first, minutes_from), last)
         connection.exec_driver_sql(self._hours(ids, first, last))
-        for start, end in self._days(first, last):
+        for start, end in days_between(first, last, self._zone):
             # with borders inside of hours a day needs minutes, and those do not last
             if start >= minutes_from or not (start % HOUR_MS or end % HOUR_MS):
                 self._clear(connection, "day", ids, start, end)

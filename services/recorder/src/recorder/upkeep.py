@@ -107,8 +107,14 @@ class Upkeep:
 
     def start(self) -> None:
         """Start the scheduler and the thread of the jobs."""
-        with without(asyncio=("iscoroutinefunction",)):  # for jobs of another kind; 2 MiB
+        # Coroutines and pools of processes are for jobs of another kind, and take 2 MiB.
+        unused = {
+            "asyncio": ("iscoroutinefunction",),
+            "concurrent.futures.process": ("BrokenProcessPool",),
+        }
+        with without(**unused):
             from apscheduler.schedulers.background import BackgroundScheduler
+        from apscheduler.executors.debug import DebugExecutor
 
         logging.getLogger("apscheduler").setLevel(logging.WARNING)
         self._worker = threading.Thread(target=self._run, name="upkeep", daemon=True)
@@ -116,7 +122,8 @@ class Upkeep:
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
             executors={
-                name: {"type": "threadpool", "max_workers": 1} for name in ("default", APART)
+                "default": DebugExecutor(),
+                APART: {"type": "threadpool", "max_workers": 1},
             },
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )

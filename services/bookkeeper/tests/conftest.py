@@ -261,7 +261,8 @@ def bookkeeper(
             f'[devices.{name}]\nfamily = "{table["family"]}"' for name, table in DEVICES.items()
         )
         config = site_file(
-            f'[database]\nurl = "{url}"\n[bookkeeper]\nlook_s = 0.2\ngrace_s = 0\n{devices}\n'
+            f'[database]\nurl = "{url}"\n'
+            f"[bookkeeper]\nlook_s = 0.2\ngrace_s = 0\nstep_min = 5\n{devices}\n"
         )
         made.append(Process(config, tmp_path / f"bookkeeper-{len(made)}.log"))
         return made[-1]

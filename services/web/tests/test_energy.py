@@ -1,6 +1,6 @@
 import pytest
 from sunmesh.house import Roles
-from web.energy import Books, books, counted, learn_capacity
+from web.energy import Booked, Books, books, counted, learn_capacity, with_booked
 from web.stack import Bucket, Curve, Point
 
 HOUR = 3_600_000
@@ -96,3 +96,44 @@ def test_capacity_is_not_guessed_from_little() -> None:
     assert learn_capacity([falling(41, 80, -1000)]) is None, "charging says nothing"
     broken = [p if n % 4 else Point(p.ms) for n, p in enumerate(falling(80, 41, 1000))]
     assert learn_capacity([broken]) is None, "gaps end a stretch"
+
+
+def test_the_energy_books_go_before_and_power_goes_on_from_their_end() -> None:
+    own = Books(pv=9.0, load=5.0, grid_in=1.0, how={"pv": "counter", "load": "summed"})
+    day = [Point(hour * HOUR, 1000, 500, -200, 0, 50, 3600) for hour in range(4)]
+    booked = {
+        "pv": Booked(7000, {"measured": 6790, "recovered": 210}, 2 * HOUR),
+        "battery_charge": Booked(600, {"integrated": 600}, 3 * HOUR),
+    }
+    made = with_booked(own, booked, day)
+    assert made.pv == 9.0
+    assert made.battery_in == pytest.approx(0.8)
+    assert (made.load, made.how["load"], made.until) == (5.0, "summed", 3 * HOUR)
+    assert made.note("pv") == "3\N{NO-BREAK SPACE}% recovered after a gap"
+    assert made.note("battery_in") == "summed from power"
+    assert made.note("load") == "summed from power"
+    assert made.note("grid_in") == ""
+    assert with_booked(own, {}, day) == own
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ({"measured": 10.0}, "by the device's own counter"),
+        ({"measured": 10.0, "recovered": 0.01}, "by the device's own counter"),
+        ({"measured": 5.0, "integrated": 5.0}, "by counter and from power"),
+        ({"edited": 10.0}, "edited"),
+        ({"imported": 10.0}, "imported"),
+        (
+            {"measured": 5.0, "edited": 4.0, "recovered": 1.0},
+            "40 % edited, 10 % recovered after a gap",
+        ),
+        ({}, "by the device's own counter"),
+    ],
+)
+def test_what_is_not_measured_says_so(flags: dict[str, float], says: str) -> None:
+    made = with_booked(Books(), {"pv": Booked(1.0, flags, 0)}, [])
+    assert made.note("pv").replace("\N{NO-BREAK SPACE}", " ") == says
+    assert made.is_estimate("pv") is False
+    guessed = with_booked(Books(), {"grid_import": Booked(1.0, {"estimated": 9.0}, 0)}, [])
+    assert guessed.is_estimate("grid_in")

@@ -246,3 +246,39 @@ def test_an_empty_server_is_said(database_url: str) -> None:
     with pytest.raises(HistoryError, match="has no tables yet"):
         history.series()
     history.close()
+
+
+def test_a_booked_day_shows_the_books_and_its_correction_soon(
+    database, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sqlalchemy import text
+
+    start, day = local("2026-06-10T08:00"), DAY
+    database.add(every(start, start + timedelta(hours=2), 60))
+    own = history.day(day).books
+    assert own.how["load"] == "summed"
+    flags = ("measured", "integrated", "recovered", "estimated", "edited", "imported")
+    ms = round(start.timestamp() * 1000)
+    with database.engine.begin() as connection:
+        columns = ", ".join(f"{flag}_wh DOUBLE NOT NULL DEFAULT 0" for flag in flags)
+        for statement in (
+            "CREATE TABLE energy (flow VARCHAR(20), ts DECIMAL(13,0), PRIMARY KEY (flow, ts))",
+            "CREATE TABLE energy_day (flow VARCHAR(20), day DATE, wh DOUBLE,"
+            f" {columns}, PRIMARY KEY (flow, day))",
+            f"INSERT INTO energy VALUES ('load', {ms + 3 * 3_600_000})",
+            "INSERT INTO energy_day (flow, day, wh, measured_wh)"
+            f" VALUES ('load', '{day.isoformat()}', 4321, 4321)",
+        ):
+            connection.execute(text(statement))
+    monkeypatch.setattr(queries, "TODAY_TTL_S", 0.0)
+    booked = history.day(day).books
+    assert booked.load == 4.321
+    assert booked.how["load"] == "booked"
+    assert booked.pv == own.pv
+    with database.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE energy_day SET wh = 1000, edited_wh = 1000, measured_wh = 0")
+        )
+    corrected = history.day(day).books
+    assert corrected.load == 1.0
+    assert corrected.note("load") == "edited"

@@ -10,12 +10,13 @@ class BookkeeperConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         look_s: how often the database is asked what is new [s].
         grace_s: how long after its end five minutes are booked; what comes later is booked
             again [s].
-        step_min: samples are booked so many minutes at a time; longer spares work and cards [min].
+        step_min: samples are booked so many minutes at a time; longer spares work and cards. What
+            comes late is booked at once [min].
     """
 
     look_s: float = 5.0
     grace_s: float = 20.0
-    step_min: int = 5
+    step_min: int = 15
 
     def __post_init__(self) -> None:
         """Check what a type cannot say."""

@@ -303,21 +303,21 @@ class Reader:
     def span(self, number: int) -> Span:
         """From when to when a series has readings."""
         if number not in self._spans:
-            ends: list[int] = []
-            raw_first: int | None = None
-            for table in (tables.sample, tables.minute):
-                mine = table.c.series_id == number
-                row = self._connection.execute(
-                    select(
-                        select(func.min(table.c.ts)).where(mine).scalar_subquery(),
-                        select(func.max(table.c.ts)).where(mine).scalar_subquery(),
-                    )
-                ).one()
-                ends += [int(value) for value in row if value is not None]
-                if table is tables.sample and ends:
-                    raw_first = ends[0]
-            self._spans[number] = Span(min(ends, default=None), max(ends, default=None), raw_first)
+            self._look_at({number, *self._model.all_series()} - self._spans.keys())
         return self._spans[number]
+
+    def _look_at(self, numbers: set[int]) -> None:
+        """The ends of some series in one question, each of its parts the end of an index."""
+        columns = ", ".join(
+            f"(SELECT {which}(ts) FROM {table} WHERE series_id = {{0}})"  # noqa: S608 - a number
+            for table in ("sample", "minute")
+            for which in ("MIN", "MAX")
+        )
+        parts = [f"SELECT {{0}}, {columns}".format(number) for number in sorted(numbers)]
+        for number, *ends in self._rows(" UNION ALL ".join(parts), ()):
+            times = [None if ts is None else int(ts) for ts in ends]
+            known = [ts for ts in times if ts is not None]
+            self._spans[number] = Span(min(known, default=None), max(known, default=None), times[0])
 
     def horizon(self) -> int | None:
         """The first reading of any series that feeds the books; what was before stays as it is."""

@@ -18,7 +18,7 @@ from sunmesh.mqtt import Mesh
 from . import __version__
 from .app import create_app
 from .board import Board
-from .config import WebConfig
+from .config import WebConfig, web_of
 from .live import Live
 from .queries import History
 
@@ -52,7 +52,7 @@ def run(site: Site) -> int:
     """
     from waitress import create_server, wasyncore  # type: ignore[import-untyped]
 
-    config = site.section("web", WebConfig)
+    config = web_of(site)
     mesh = Mesh(site.broker, site.topics, NAME)
     live = Live(mesh, site.devices)
     history = History(site.database.sqlalchemy_url(), site.site.zone, config.left_out)

@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 from . import __version__, words
 from .board import Board
-from .config import WebConfig
+from .config import web_of
 from .live import Live
 from .queries import History
 from .views import day, now
@@ -73,7 +73,7 @@ def create_app(config: Site, board: Board | None = None) -> Flask:
     Raises:
         ConfigError: a wrong ``[web]``.
     """
-    web = config.section("web", WebConfig)
+    web = web_of(config)
     if board is None:
         history = History(config.database.sqlalchemy_url(), config.site.zone, web.left_out)
         board = Board(web, config, Live(None, config.devices), history)

@@ -684,15 +684,9 @@ class Board:
         books = facts.books
 
         def tile(key: str, label: str, value: float | None) -> Tile:
-            how = books.how.get(key)
-            note = {
-                "counter": "by the device's own counter",
-                "summed": "summed from power",
-                "estimated": "estimated from the balance",
-                None: "",
-            }[how]
             text = words.energy(value)
-            return Tile(key, label, f"≈{words.HARD}{text}" if how == "estimated" else text, note)
+            estimate = books.is_estimate(key)
+            return Tile(key, label, f"≈{words.HARD}{text}" if estimate else text, books.note(key))
 
         result = []
         if house.has_pv or books.pv is not None:

@@ -1,6 +1,8 @@
 """``[web]`` of ``site.toml``."""
 
 import msgspec
+from sunmesh.config import Site
+from sunmesh.house import EnergySection
 
 SPARE_THREADS = 3
 """Threads that event streams never take: pages and charts are always answered."""
@@ -46,3 +48,14 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def streams(self) -> int:
         """Live streams at a time; the next page falls back to polling."""
         return self.threads - SPARE_THREADS
+
+
+def web_of(site: Site) -> WebConfig:
+    """``[web]``, with the devices that ``[energy]`` leaves out of the books.
+
+    Raises:
+        ConfigError: an unknown key or an impossible value.
+    """
+    web = site.section("web", WebConfig)
+    left_out = (*web.left_out, *site.section("energy", EnergySection).left_out)
+    return msgspec.structs.replace(web, left_out=tuple(dict.fromkeys(left_out)))

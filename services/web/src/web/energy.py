@@ -3,14 +3,14 @@
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from sunmesh.house import Roles
 
 from .stack import Bucket, Curve, Point
 
 MS_PER_HOUR = 3_600_000
-How = Literal["counter", "summed", "estimated"]
+How = Literal["counter", "summed", "estimated", "booked"]
 
 COUNTERS = {
     "pv": "pv_energy_total_kwh",
@@ -22,6 +22,42 @@ COUNTERS = {
 }
 """Flow of the day → the lifetime counter that knows it best."""
 
+FLOWS = {
+    "pv": "pv",
+    "load": "load",
+    "grid_in": "grid_import",
+    "grid_out": "grid_export",
+    "battery_in": "battery_charge",
+    "battery_out": "battery_discharge",
+}
+"""Flow of the day → its name in the energy books."""
+
+POINTS: dict[str, tuple[str, float]] = {
+    "pv": ("pv", 1),
+    "load": ("load", 1),
+    "grid_in": ("grid", 1),
+    "grid_out": ("grid", -1),
+    "battery_in": ("battery", -1),
+    "battery_out": ("battery", 1),
+}
+"""Flow of the day → where it is in the points, and which side of zero it takes."""
+
+NOTES: dict[str, str] = {
+    "counter": "by the device's own counter",
+    "summed": "summed from power",
+    "estimated": "estimated from the balance",
+}
+FLAGS = {
+    "measured": NOTES["counter"],
+    "integrated": NOTES["summed"],
+    "recovered": "recovered after a gap",
+    "estimated": "estimated",
+    "edited": "edited",
+    "imported": "imported",
+}
+"""How far the books trust a part of an energy, in words."""
+WORTH_SAYING = 0.005
+
 FASTEST_KW = 50.0
 """A lifetime counter that rises faster than that belongs to another device, or was set."""
 FORGIVEN_KWH = 0.2
@@ -31,7 +67,11 @@ LEARN_PERCENT = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Energies of a day [kWh]; None = not known. ``how`` says where each comes from."""
+    """Energies of a day [kWh]; None = not known. ``how`` says where each comes from.
+
+    ``flags`` holds what the energy books say of each that is from them [Wh], ``until`` how far they
+    are [ms]; from there on power is summed.
+    """
 
     pv: float | None = None
     load: float | None = None
@@ -40,6 +80,8 @@ class Books:
     battery_in: float | None = None
     battery_out: float | None = None
     how: Mapping[str, How] = field(default_factory=dict)
+    flags: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    until: int | None = None
 
     @property
     def autarky(self) -> float | None:
@@ -54,6 +96,76 @@ class Books:
         if self.pv is None or self.pv <= 0.005 or self.grid_out is None:
             return None
         return min(1.0, max(0.0, 1 - self.grid_out / self.pv))
+
+    def note(self, flow: str) -> str:
+        """Where an energy comes from, in words; empty when it is not known."""
+        if self.how.get(flow) != "booked":
+            return NOTES.get(self.how.get(flow, ""), "")
+        parts = self.flags.get(flow, {})
+        whole = sum(parts.values())
+        if whole <= 0:
+            return FLAGS["measured"]
+        said = sorted(
+            ((wh / whole, flag) for flag, wh in parts.items() if wh >= WORTH_SAYING * whole),
+            reverse=True,
+        )
+        if len(said) == 1:
+            return FLAGS[said[0][1]]
+        if {flag for _, flag in said} == {"measured", "integrated"}:
+            return "by counter and from power"
+        odd = [(share, flag) for share, flag in said if flag not in ("measured", "integrated")]
+        return ", ".join(f"{share * 100:.0f}\u00a0% {FLAGS[flag]}" for share, flag in odd)
+
+    def is_estimate(self, flow: str) -> bool:
+        """Whether most of it is not measured."""
+        if self.how.get(flow) != "booked":
+            return self.how.get(flow) == "estimated"
+        parts = self.flags.get(flow, {})
+        return parts.get("estimated", 0.0) > sum(parts.values()) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """What the energy books say of a day.
+
+    Attributes:
+        wh: energy [Wh].
+        flags: the same by how far it can be trusted.
+        until: first moment that is not booked yet [ms].
+    """
+
+    wh: float
+    flags: Mapping[str, float]
+    until: int
+
+
+def with_booked(made: Books, booked: Mapping[str, Booked], day: Sequence[Point]) -> Books:
+    """``made``, but with what the energy books say where they say something.
+
+    Args:
+        made: from counters and power.
+        booked: by the books' own names.
+        day: points of the house; what is not booked yet is summed from them.
+    """
+    values: dict[str, Any] = {}
+    how = dict(made.how)
+    flags: dict[str, Mapping[str, float]] = {}
+    for flow, name in FLOWS.items():
+        values[flow] = getattr(made, flow)
+        found = booked.get(name)
+        if found is None:
+            continue
+        part, sign = POINTS[flow]
+        rest = sum(
+            max(0.0, sign * watts) * point.covered_s / 3600
+            for point in day
+            if point.ms >= found.until and (watts := getattr(point, part)) is not None
+        )
+        values[flow] = (found.wh + rest) / 1000
+        how[flow] = "booked"
+        flags[flow] = found.flags
+    until = max((found.until for found in booked.values()), default=None)
+    return Books(**values, how=how, flags=flags, until=until)
 
 
 def counted(buckets: Sequence[Bucket], before: float | None) -> float | None:
@@ -97,7 +209,7 @@ def books(
         day: the same as points of the whole house, for what is derived.
         counters: rise of each lifetime counter by (device, name) [kWh].
     """
-    values: dict[str, float | None] = {}
+    values: dict[str, Any] = {}
     how: dict[str, How] = {}
 
     def total(pairs: Iterable[tuple[str, str]], *, negative: bool = False) -> float | None:

@@ -4,6 +4,7 @@ Read-only by connection, not by good will. No query touches more than the range 
 ``sample`` is clustered by (series_id, ts), and a day is thinned out inside the database.
 """
 
+import json
 import logging
 import sqlite3
 import threading
@@ -21,6 +22,7 @@ from urllib.parse import quote
 from sqlalchemy import (
     BigInteger,
     Column,
+    Date,
     Double,
     Engine,
     Integer,
@@ -28,6 +30,7 @@ from sqlalchemy import (
     Select,
     String,
     Table,
+    Text,
     case,
     create_engine,
     event,
@@ -72,6 +75,12 @@ series_table = Table(
     Column("unit", String(16)),
     Column("kind", String(8)),
 )
+device_table = Table(
+    "device",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("info", Text),
+)
 sample = Table(
     "sample",
     metadata,
@@ -86,6 +95,23 @@ state = Table(
     Column("ts", BigInteger, primary_key=True),
     Column("value", String(255)),
 )
+
+
+energy_table = Table(
+    "energy",
+    metadata,
+    Column("flow", String(20), primary_key=True),
+    Column("ts", BigInteger, primary_key=True),
+)
+energy_day = Table(
+    "energy_day",
+    metadata,
+    Column("flow", String(20), primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("wh", Double),
+    *(Column(f"{flag}_wh", Double) for flag in energy.FLAGS),
+)
+BUCKET_MS = 300_000
 
 
 class HistoryError(SunmeshError):
@@ -123,6 +149,9 @@ class _Kept:
     curves: dict[int, Curve]
     read_at: float
     full_at: float
+    own: Books
+    """The day's energies without the energy books."""
+    booked_at: float
 
 
 def bounds(day: date, zone: tzinfo) -> tuple[int, int]:
@@ -149,6 +178,7 @@ class History:
         self._engine: Engine | None = None
         self._lock = threading.Lock()
         self._series: dict[tuple[str, str], int] = {}
+        self._stand: tuple[set[str], dict[str, str]] = (set(), {})
         self._series_at = float("-inf")
         self._days: OrderedDict[date, _Kept] = OrderedDict()
         self.reads = 0
@@ -245,6 +275,7 @@ class History:
                 )
             )
             self._series = {(row[0], row[1]): int(row[2]) for row in rows}
+            self._stand = self._standing()
             self._series_at = time.monotonic()
         return self._series
 
@@ -253,7 +284,26 @@ class History:
         names: dict[str, set[str]] = {}
         for device, name in self.series():
             names.setdefault(device, set()).add(name.partition("/")[0])
-        return roles(names, self._left_out)
+        return roles(names, self._left_out, *self._stand)
+
+    def _standing(self) -> tuple[set[str], dict[str, str]]:
+        """Which devices are groups, and through which gateway others are read."""
+        try:
+            rows = self._rows(select(device_table.c.name, device_table.c.info))
+        except HistoryError:
+            return set(), {}
+        groups: set[str] = set()
+        through: dict[str, str] = {}
+        for name, text in rows:
+            try:
+                info = json.loads(text or "{}")
+            except ValueError:
+                continue
+            if info.get("family") == "group":
+                groups.add(name)
+            if info.get("through"):
+                through[name] = str(info["through"])
+        return groups, through
 
     def _house_ids(self) -> list[int]:
         known, chosen = self.series(), self.roles()
@@ -317,6 +367,9 @@ class History:
             ttl = TODAY_TTL_S if day >= today else PAST_TTL_S
             if kept is not None and now - kept.read_at < ttl:
                 self._days.move_to_end(day)
+                if now - kept.booked_at >= TODAY_TTL_S:  # somebody may have corrected it
+                    kept.day = self._with_booked(kept.day, kept.own)
+                    kept.booked_at = now
                 return kept.day
             if kept is not None and (day < today or now - kept.full_at > REREAD_S):
                 kept = None
@@ -369,17 +422,58 @@ class History:
             if known.get(pair) in curves
         }
         gaps = [curve.gap_ms for curve in by_pair.values()]
+        own = energy.books(chosen, by_pair, points, counters)
         made = Day(
             day,
             start,
             end,
             points,
-            energy.books(chosen, by_pair, points, counters),
+            own,
             min(gaps) / GAP_PERIODS / 1100 if gaps else 0.0,
             chosen,
         )
         now = time.monotonic()
-        return _Kept(made, curves, now, kept.full_at if kept else now)
+        full_at = kept.full_at if kept else now
+        return _Kept(self._with_booked(made, own), curves, now, full_at, own, now)
+
+    def _with_booked(self, made: Day, own: Books) -> Day:
+        """The day with what the energy books say of it."""
+        booked = self._booked(made.date, made.start, made.end)
+        return replace(made, books=energy.with_booked(own, booked, made.points))
+
+    def _booked(self, day: date, start: int, end: int) -> dict[str, energy.Booked]:
+        """What the energy books say of a day; nothing where there is no bookkeeper."""
+        flags = list(energy.FLAGS)
+        table, buckets = energy_day, energy_table
+        try:
+            sums = self._rows(
+                select(table.c.flow, table.c.wh, *(table.c[f"{flag}_wh"] for flag in flags)).where(
+                    table.c.day == day
+                )
+            )
+            if not sums:
+                return {}
+            ends = self._rows(
+                select(buckets.c.flow, func.max(buckets.c.ts))
+                .where(
+                    buckets.c.flow.in_([row[0] for row in sums]),
+                    buckets.c.ts >= start,
+                    buckets.c.ts < end,
+                )
+                .group_by(buckets.c.flow)
+            )
+        except HistoryError:
+            return {}  # tables of an older recorder
+        until = {row[0]: int(row[1]) + BUCKET_MS for row in ends}
+        return {
+            row[0]: energy.Booked(
+                float(row[1]),
+                {flag: float(wh) for flag, wh in zip(flags, row[2:], strict=True) if wh},
+                until[row[0]],
+            )
+            for row in sums
+            if row[0] in until
+        }
 
     def _extend(self, number: int, old: Curve, end: int) -> Curve:
         """``old`` with what came since: its last two stretches are read again."""

@@ -41,12 +41,6 @@ DOWN = (
 )
 """Key, short name and meaning of each area, from the middle outwards."""
 
-HOW = {
-    "counter": "the device's own counter",
-    "summed": "summed from power",
-    "estimated": "estimated from the balance",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Total:
@@ -86,7 +80,7 @@ def parse(text: str) -> date:
 def totals(books: Books) -> list[Total]:
     """The day's energies, only of what exists."""
     rows = [
-        Total(label, words.energy(value), HOW[books.how[key]])
+        Total(label, words.energy(value), books.note(key))
         for key, label in (
             ("pv", "Sun"),
             ("load", "House"),
@@ -104,6 +98,13 @@ def totals(books: Books) -> list[Total]:
             Total("Own consumption", words.percent(books.own_share), "share of the sun kept")
         )
     return rows
+
+
+def booked_until(books: Books, is_today: bool) -> str:
+    """Until when today is in the energy books, as 12:05; empty when that is of no interest."""
+    if books.until is None or not is_today:
+        return ""
+    return f"{clock.from_ms(books.until).astimezone(board().zone):%H:%M}"
 
 
 def areas(points: Iterable[Point]) -> dict[str, float]:
@@ -208,6 +209,7 @@ def page(text: str) -> str:
         empty=not data.points,
         hours=hours,
         totals=totals(data.books),
+        booked_until=booked_until(data.books, day == now),
         assets=(Path(current_app.static_folder or "") / CHART).is_file(),
     )
 

@@ -3,6 +3,9 @@
 import errno
 import os
 import random
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -322,3 +325,86 @@ def test_an_empty_batch_moves_on(folder: Path) -> None:
     assert (list(batch.records), batch.damaged) == ([], 1)
     spool.done(batch)
     assert everything(spool) == [sample(1)]
+
+
+CHILD = """
+import os, random, sys
+from pathlib import Path
+from recorder.codec import Gap, is_raw, read
+from recorder.losses import summarize
+from recorder.records import Record
+from recorder.spool import Spool
+
+folder, number, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+dice = random.Random(seed)
+spool = Spool(folder, 300_000, is_raw, summarize)
+spool.open()
+
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
+while True:
+    group, alarms = [], []
+    for _ in range(dice.randint(1, 30)):
+        number += 1
+        kind = "a/telemetry"
+        if dice.random() < 0.02:
+            kind = "alarms/a/b"
+            alarms.append(number)
+        payload = b'{"n":%d}' % number
+        group.append(Record(f"sunmesh/home/{kind}", payload.ljust(300), 0, 1_790_000_000_000))
+    spool.append(group)
+    say("in", number - len(group) + 1, number, *alarms)
+    if dice.random() < seed % 3 / 2.5:
+        batch = spool.take(dice.randint(1, 100))
+        if batch is not None:
+            for record in batch.records:
+                if record.topic == "$gap":
+                    say("gap", record.arrival, read(record.topic, record.payload, "home").messages)
+                else:
+                    say("take", record.payload[5:].strip(b" }").decode())
+            spool.done(batch)
+"""
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_at_any_moment_nothing_is_lost_that_is_not_told(folder: Path, seed: int) -> None:
+    """Three runs, each killed: what was appended is there, was taken, or is noted as lost."""
+    dice = random.Random(seed)  # noqa: S311
+    number = 0
+    samples, alarms, taken = set[int](), set[int](), set[int]()
+    gaps = set[tuple[int, int]]()
+    for run in range(3):
+        program = [sys.executable, "-c", CHILD, str(folder), str(number), str(seed * 3 + run)]
+        with subprocess.Popen(program, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            heard = child.stdout.readline()
+            killer = threading.Timer(dice.uniform(0.05, 0.6), child.kill)
+            killer.start()
+            heard += child.stdout.read()
+        for line in heard.decode().splitlines():
+            word, *numbers = line.split()
+            if word == "in":
+                first, number, *loud = map(int, numbers)
+                alarms |= set(loud)
+                samples |= set(range(first, number + 1)) - set(loud)
+            elif word == "take":
+                taken.add(int(numbers[0]))
+            else:
+                gaps.add((int(numbers[0]), int(numbers[1])))
+        number += 30  # a group that was in the air at the kill may be there or not
+    spool = make(folder, limit_bytes=300_000)
+    found = set[int]()
+    for record in everything(spool):
+        if record.topic == "$gap":
+            gap = read(record.topic, record.payload, "home")
+            assert isinstance(gap, Gap)
+            gaps.add((record.arrival, gap.messages))
+        else:
+            found.add(int(record.payload[5:].strip(b" }")))
+    assert spool.damaged == 0
+    assert alarms <= found | taken
+    missing = len(samples - found - taken)
+    told = sum(messages for _arrival, messages in gaps)
+    # each kill may leave a group that was never reported, and a batch that was taken and lost
+    assert missing <= told <= missing + 3 * (30 + 130)

@@ -8,7 +8,17 @@ import platform
 import sys
 import time
 
-BENCHES = ("polling", "noise", "families", "memory", "latency", "recorder", "loss", "storage")
+BENCHES = (
+    "polling",
+    "noise",
+    "families",
+    "memory",
+    "latency",
+    "recorder",
+    "loss",
+    "storage",
+    "books",
+)
 
 
 def main() -> int:

@@ -46,7 +46,7 @@ check: ## format, lint, types, tests (WORKERS=4 processes)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 bench: install peers ## the numbers, as JSON, each beside its floor
 	@$(BIN)/python -m bench $(BENCH)

@@ -18,8 +18,6 @@ from sunmesh.vocabulary import POSITIVE, VOCABULARY, Kind
 
 from ..conftest import device_name
 
-pytestmark = pytest.mark.xdist_group("contract")
-
 ROOT = Path(__file__).parents[2]
 DEVICES = tomllib.loads((ROOT / "tests/devices.toml").read_text())
 COLLECTORS = sorted(path.parent.name for path in ROOT.glob("services/collector-*/pyproject.toml"))

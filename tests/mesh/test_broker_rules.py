@@ -24,7 +24,6 @@ USERS = [
 ]
 COLLECTORS = [user for user in USERS if user.startswith("collector-")]
 TOPICS = Topics("home")
-pytestmark = pytest.mark.xdist_group("broker-rules")
 SENTINEL = "sunmesh/home/sentinel"
 
 SAMPLE = {

@@ -13,7 +13,7 @@ from collector_bms.transport import Bus, Link
 from sunmesh.emulation import World, serve_pty
 from sunmesh.serialport import SerialPort
 
-pytestmark = [pytest.mark.peers, pytest.mark.xdist_group("peers")]
+pytestmark = pytest.mark.peers
 
 READER = Path(__file__).with_name("read_with_dalybms.py")
 WORLDS = {

@@ -11,7 +11,7 @@ from collector_axpert.emulator import Inverter
 from collector_axpert.transport import Link, port_of
 from sunmesh.emulation import World, serve_pty
 
-pytestmark = [pytest.mark.peers, pytest.mark.xdist_group("peers")]
+pytestmark = pytest.mark.peers
 
 READER = Path(__file__).with_name("read_with_mppsolar.py")
 COMMANDS = ("QPIGS", "QPIRI", "QMOD", "QPIWS", "QFLAG", "QID")

@@ -21,7 +21,7 @@ from web.config import WebConfig
 from web.live import Live
 from web.queries import History
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 ZONE = ZoneInfo("Europe/Bratislava")
 SIZES = {"phone": (360, 740), "desk": (1280, 860)}

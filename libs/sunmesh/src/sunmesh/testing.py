@@ -55,7 +55,7 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes the long tests come first, or one of them ends alone."""
+    """With several processes the long tests come first, or one file of them ends alone."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: item.get_closest_marker("mesh") is None)
 

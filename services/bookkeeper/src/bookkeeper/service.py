@@ -38,9 +38,9 @@ RETRY_S = (1.0, 30.0)
 APART_MS = 3_600_000
 """Marks that far apart are booked apart: what lies between them would be read for nothing."""
 GOAL_S = 0.7
-"""How long a turn may take, so that a stop is quick; its stretches are fitted to that [s]."""
-FEWEST, MOST = 12, 2016
-"""Stretches of a turn: an hour, a week."""
+"""How long a turn may work, so that a stop is quick; its stretches are fitted to that [s]."""
+FEWEST, MOST = 48, 2016
+"""Stretches of a turn: four hours, a week. Most of a short turn is looking around."""
 BACKLOG = 288
 """So many stretches at once are worth a line in the log."""
 
@@ -147,7 +147,7 @@ class Keeper:
         Raises:
             DatabaseError: no answer; nothing was changed.
         """
-        begun = time.perf_counter()
+        begun, busy = time.perf_counter(), time.thread_time()
         limit = most or self._most
         work = self.store.read(lambda connection: self._read(connection, before, limit))
         if work is None:
@@ -155,7 +155,8 @@ class Keeper:
         changed = self.store.write(lambda connection: self._write(connection, work))
         took = time.perf_counter() - begun
         if most is None:
-            self._fit(len(work.seen), took)
+            # of its own work: on a busy machine small turns would only cost more
+            self._fit(len(work.seen), time.thread_time() - busy)
         totals = self.totals
         totals.turns += 1
         totals.stretches += len(work.seen)

@@ -18,9 +18,8 @@ from bookkeeper.service import Keeper
 from bookkeeper.store import Store
 from sqlalchemy import Connection, Engine, insert, select
 from sunmesh.database import sql, tables
-from sunmesh.database.migrations import migrate
 from sunmesh.house import EnergySection
-from sunmesh.testing import wait_for
+from sunmesh.testing import migrated, wait_for
 
 ROME = ZoneInfo("Europe/Rome")
 BUCKET = tables.BUCKET_MS
@@ -57,7 +56,7 @@ class House:
     keepers: list[Keeper] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        migrate(self.url)
+        migrated(self.url)
         self.engine: Engine = sql.engine(self.url)
         self.ids: dict[tuple[str, str], int] = {}
 

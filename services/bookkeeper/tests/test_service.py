@@ -7,10 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sunmesh.database.migrations import migrate
 from sunmesh.messages import Health, ServiceStatus, decode
 from sunmesh.mqtt import Mesh
-from sunmesh.testing import MariaDB, wait_for
+from sunmesh.testing import MariaDB, migrated, wait_for
 
 from .conftest import BUCKET, House, Process, World, recent
 
@@ -106,7 +105,7 @@ def test_it_waits_for_tables_and_says_so_once(tmp_path: Path, bookkeeper: Make) 
     process.wait_said("there is no database")
     time.sleep(2.5)
     assert process.text().count("waiting") == 1
-    migrate(url)
+    migrated(url)
     house = House(url)
     house.store(World(recent(1), hours=0.9).samples)
     wait_for(lambda: len(house.books("pv")) >= 10, 60, "booked")

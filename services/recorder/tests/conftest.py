@@ -17,8 +17,7 @@ import pytest
 from recorder.store import Store
 from sqlalchemy import make_url
 from sunmesh import clock
-from sunmesh.database.migrations import migrate
-from sunmesh.testing import wait_for
+from sunmesh.testing import migrated, wait_for
 
 T0 = 1_790_000_000_000
 """A moment in 2026 [ms]."""
@@ -44,7 +43,7 @@ def stores() -> Iterator[Callable[..., Store]]:
     made: list[Store] = []
 
     def make(url: str, **limits: int) -> Store:
-        store = Store(url, lambda _now: migrate(url), **limits)
+        store = Store(url, lambda _now: migrated(url), **limits)
         made.append(store)
         return store
 
@@ -140,7 +139,7 @@ def recorder(site_file: Callable[[str], Path], tmp_path: Path) -> Iterator[Calla
         **settings: object,
     ) -> Process:
         if not fresh:
-            migrate(url)
+            migrated(url)
         lines = [
             f"{key} = {json.dumps(value)}"
             for key, value in {"linger_s": linger_s, **settings}.items()

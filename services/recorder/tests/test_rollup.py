@@ -17,6 +17,7 @@ from recorder.rollup import Rollup
 from sunmesh.database import sql, tables
 from sunmesh.database.migrations import migrate
 from sunmesh.database.sql import engine, mark_dirty
+from sunmesh.testing import migrated
 
 from .house import (
     HOUR,
@@ -34,7 +35,7 @@ from .house import (
 
 @pytest.fixture
 def house(url: str) -> Iterator[House]:
-    migrate(url)
+    migrated(url)
     made = House(url)
     made.execute(SERIES)
     yield made
@@ -184,7 +185,7 @@ def test_as_time_goes_by(house: House) -> None:
     ],
 )
 def test_days_are_the_sites_own(sqlite_url: str, zone: str, days: list[date], hours: list) -> None:
-    migrate(sqlite_url)
+    migrated(sqlite_url)
     house = House(sqlite_url, zone)
     house.execute(SERIES)
     noon = datetime(days[0].year, days[0].month, days[0].day, 12, tzinfo=house.zone)
@@ -365,7 +366,7 @@ def test_hours_outlive_their_minutes(house: House) -> None:
 
 
 def test_a_cut_hour_of_another_zone_outlives_its_minutes(sqlite_url: str) -> None:
-    migrate(sqlite_url)
+    migrated(sqlite_url)
     house = House(sqlite_url, "Asia/Kolkata")
     house.execute(SERIES)
     samples = steady(T0, T0 + 50 * HOUR, 60_000)
@@ -383,7 +384,7 @@ def test_a_cut_hour_of_another_zone_outlives_its_minutes(sqlite_url: str) -> Non
 def test_a_server_that_cuts_its_answer_is_an_error(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    migrate(database_url)
+    migrated(database_url)
     monkeypatch.setattr(sql, "PACKED_BYTES", 4096)
     house = House(database_url)
     house.execute(SERIES)
@@ -397,7 +398,7 @@ def test_a_server_that_cuts_its_answer_is_an_error(
 
 
 def test_days_are_made_again_when_the_zone_has_changed(url: str, tmp_path: Path) -> None:
-    migrate(url)
+    migrated(url)
     samples = steady(T0, T0 + 80 * HOUR, 300_000)
     for zone, moved in (("Europe/Bratislava", 0), ("Asia/Kolkata", 6), ("Asia/Kolkata", 0)):
         house = House(url, zone)
@@ -418,7 +419,7 @@ def test_a_house_of_the_first_schema_gets_its_rollups(url: str) -> None:
     for number, each in samples.items():
         rows = ", ".join(f"({number}, {ts}, {value!r})" for ts, value in each.items())
         house.execute(f"INSERT INTO sample VALUES {rows}")
-    migrate(url)
+    migrated(url)
     assert house.run(T0 + 10 * HOUR) == 60
     for number, each in samples.items():
         house.check(number, each)

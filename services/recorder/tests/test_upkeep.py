@@ -22,9 +22,8 @@ from recorder.forecast import forecast
 from recorder.retention import Retention
 from recorder.upkeep import Upkeep
 from sqlalchemy import make_url
-from sunmesh.database.migrations import migrate
 from sunmesh.database.sql import engine, literal, mark_dirty
-from sunmesh.testing import MariaDB, wait_for
+from sunmesh.testing import MariaDB, migrated, wait_for
 
 from .conftest import Process, iso, rows
 from .house import HOUR, SERIES, T0, House, steady
@@ -35,7 +34,7 @@ KEEP = {"sample": 10, "minute": 20, "decision": 30}
 
 @pytest.fixture
 def house(url: str) -> Iterator[House]:
-    migrate(url)
+    migrated(url)
     made = House(url)
     made.execute(SERIES)
     yield made
@@ -325,7 +324,7 @@ def test_it_waits_for_the_tables_and_the_server(
     made = started(database_url)
     time.sleep(1.5)
     assert "upkeep" not in caplog.text
-    migrate(database_url)
+    migrated(database_url)
     house = House(database_url)
     house.execute(SERIES)
     house.add(1, steady(T0, T0 + HOUR, 60_000))
@@ -341,7 +340,7 @@ def test_it_waits_for_the_tables_and_the_server(
 
 
 def test_only_one_of_two_recorders_does_it(database_url: str) -> None:
-    migrate(database_url)
+    migrated(database_url)
     one, two = (started(database_url) for _ in range(2))
     wait_for(lambda: one._ready and two._ready, 20)
     free = [made._usable() for made in (one, two) if not made._work.qsize()]

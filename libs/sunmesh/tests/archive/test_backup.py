@@ -22,7 +22,7 @@ from sunmesh.archive.keeping import BackupError, Keep
 from sunmesh.database import tables
 from sunmesh.database.migrations import migrate
 from sunmesh.database.sql import engine
-from sunmesh.testing import MariaDB, wait_for
+from sunmesh.testing import MariaDB, migrated, wait_for
 
 WORDS = ["", "a", "ž", "𝄞", "it's", 'a "word"', "back\\slash", "line\nbreak", "%s", "NULL", "[1]"]
 NUMBERS = [0.0, -0.0, 0.1 + 0.2, 1e-300, -1.7976931348623157e308, 53.2, 5e-324, 1e22, 123456789.0]
@@ -88,7 +88,7 @@ def value(column: Any, number: int, chance: random.Random) -> Any:
 def populate(url: str, rows: int = 510) -> None:
     """Every table of ours with odd values, and one with many blocks."""
     chance = random.Random(4)
-    migrate(url)
+    migrated(url)
     opened = engine(url)
     with opened.begin() as connection:
         for table in tables.metadata.sorted_tables:
@@ -157,7 +157,7 @@ def test_a_double_comes_back_to_its_last_bit(
     new_url: Callable[[str], str], site_of: Callable[..., config.Site], tmp_path: Path
 ) -> None:
     url, other = new_url("sqlite"), new_url("mariadb")
-    migrate(url)
+    migrated(url)
     chance = random.Random(7)
     opened = engine(url)
     with opened.begin() as connection:
@@ -175,7 +175,7 @@ def test_a_backup_of_an_empty_database(
 ) -> None:
     with pytest.raises(BackupError, match="no such database|no tables yet"):
         backup(site_of(url), tmp_path / "backups")
-    migrate(url)
+    migrated(url)
     made = backup(site_of(url), tmp_path / "backups")
     assert made.header.rows == 0
     restore(made.path, url)
@@ -219,7 +219,7 @@ def test_a_backup_while_rows_are_written_shows_one_moment(
     eventually: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    migrate(url)
+    migrated(url)
     opened = engine(url)
     with opened.begin() as connection:  # so that there is something to read for a while
         rows = [{"series_id": 60000, "ts": n, "value": 1.0} for n in range(60_000)]
@@ -281,7 +281,7 @@ def test_a_damaged_file_is_named_and_never_believed(
     assert len(said) > 60
     assert all("spoilt.zip: " in line for line in said)
     target = new_url("sqlite")
-    migrate(target)
+    migrated(target)
     spoilt.write_bytes(whole[: len(whole) // 3] + b"\0" + whole[len(whole) // 3 + 1 :])
     before = contents(target)
     with pytest.raises(BackupError, match="damaged"):
@@ -461,7 +461,7 @@ def test_proof_in_a_database_of_the_owners_choice(
     made = backup(site_of(url), tmp_path / "backups", scratch=scratch)
     opened = create_engine(scratch)
     assert inspect(opened).get_table_names() == []
-    migrate(scratch)
+    migrated(scratch)
     with opened.begin() as connection:
         connection.execute(text("INSERT INTO decision VALUES ('mine', 1, '{}')"))
     with pytest.raises(BackupError, match="is not empty"):
@@ -476,7 +476,7 @@ def test_a_disk_without_room_is_said_before(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    migrate(url)
+    migrated(url)
     monkeypatch.setattr(module, "free_bytes", lambda _: 1_000_000)
     with pytest.raises(BackupError, match="1 MB are free, and a backup .* may need"):
         backup(site_of(url), tmp_path / "backups")
@@ -489,7 +489,7 @@ def test_a_disk_that_fills_leaves_nothing_half(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     url, where = new_url("sqlite"), tmp_path / "backups"
-    migrate(url)
+    migrated(url)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "there")
@@ -533,7 +533,7 @@ def test_site_toml_goes_along_without_its_secrets(
     new_url: Callable[[str], str], site_of: Callable[..., config.Site], tmp_path: Path
 ) -> None:
     url = new_url("sqlite")
-    migrate(url)
+    migrated(url)
     (tmp_path / "kept").write_text("hunter3")
     site = site_of(url, '[broker]\npassword = "hunter2"  # mine\npassword_file = "kept"\n')
     made = backup(site, tmp_path / "backups")

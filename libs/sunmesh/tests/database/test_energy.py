@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import Connection, Engine, func, select
 from sunmesh.database import energy as books
 from sunmesh.database.energy import Bucket, Change, Difference, EnergyError, bounds
-from sunmesh.database.migrations import migrate
 from sunmesh.database.sql import engine
 from sunmesh.database.tables import BUCKET_MS, FLAGS, energy, energy_change, energy_day
+from sunmesh.testing import migrated
 
 ROME = ZoneInfo("Europe/Rome")
 DAY = date(2026, 11, 20)
@@ -22,7 +22,7 @@ NOW = END + 10 * 86_400_000
 
 @pytest.fixture
 def opened(url: str) -> Iterator[Engine]:
-    migrate(url)
+    migrated(url)
     made = engine(url)
     yield made
     made.dispose()

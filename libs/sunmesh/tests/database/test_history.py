@@ -7,15 +7,15 @@ import pytest
 from sqlalchemy import Connection, Engine
 from sunmesh.database import sql
 from sunmesh.database.history import DAY_MS, HOUR_MS, MINUTE_MS, Curve, by_day, curve, latest
-from sunmesh.database.migrations import migrate
 from sunmesh.database.sql import engine
+from sunmesh.testing import migrated
 
 T0 = 1_790_002_800_000 // DAY_MS * DAY_MS
 
 
 @pytest.fixture
 def opened(url: str) -> Iterator[Engine]:
-    migrate(url)
+    migrated(url)
     made = engine(url)
     yield made
     made.dispose()

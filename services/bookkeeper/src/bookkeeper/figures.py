@@ -81,10 +81,10 @@ def trust(by_flag: Mapping[str, float]) -> str:
     whole = sum(by_flag.values())
     if whole <= 0:
         return ""
-    parts = sorted(by_flag.items(), key=lambda item: -item[1])
-    if len(parts) == 1:
-        return parts[0][0]
-    return ", ".join(f"{flag} {percent(wh / whole)}" for flag, wh in parts if wh / whole >= 0.0005)
+    worth = [(wh / whole, flag) for flag, wh in by_flag.items() if wh / whole >= 0.005]
+    if len(worth) == 1:
+        return worth[0][1]
+    return ", ".join(f"{flag} {percent(share)}" for share, flag in sorted(worth, reverse=True))
 
 
 def summary(title: str, figures: Figures, battery: Battery) -> list[str]:
@@ -97,7 +97,7 @@ def summary(title: str, figures: Figures, battery: Battery) -> list[str]:
         if flow not in figures.flows:
             continue
         found = figures.flows[flow]
-        covered = figures.covered(flow)
+        covered = figures.covered(flow) if flow != "curtailed" else None  # most hours are not
         gap = "" if covered is None or covered > 0.9995 else f"; {percent(covered)} of the time"
         lines.append(
             f"  {LABELS[flow]:<15}{kwh(found.wh):>11}  {bar(found.wh, most):<{BAR}}  "

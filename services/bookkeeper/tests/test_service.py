@@ -51,7 +51,7 @@ def test_samples_are_booked_within_seconds_and_again_when_late_ones_come(
     assert counters["database_ok"] in (None, 1)
     began = time.monotonic()
     assert process.end(signal.SIGTERM) == 0
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 10
     wait_for(
         lambda: json.loads(heard[topics.service_status("bookkeeper")])["state"] == "offline", 5
     )

@@ -21,9 +21,10 @@ from .site_model import Model
 
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
-PIECE_MS = 6 * 3_600_000
+PIECE_MS = {"sample": DAY_MS, "minute": 7 * DAY_MS}
 """So much of a series comes from a server as one JSON text: a tenth of the time that rows take."""
-CONCAT_BYTES = 8_000_000
+CONCAT_BYTES = 15_000_000
+"""A day of readings every second is 3 MB; a packet may be 16."""
 LATEST = 200
 """Readings that a counter's smallest step is found from."""
 ENOUGH = 20
@@ -238,15 +239,18 @@ class Reader:
     def _pieces(
         self, table: str, columns: str, number: int, start: int, end: int, more: str = ""
     ) -> list[Reading]:
-        rows = self._rows(
-            f"SELECT CONCAT('[', GROUP_CONCAT('[', {columns}, ']' ORDER BY ts), ']')"  # noqa: S608
-            f" FROM {table} WHERE series_id = %s AND ts >= %s AND ts < %s{more}"
-            f" GROUP BY ts DIV {PIECE_MS} ORDER BY ts DIV {PIECE_MS}",
-            (number, start, end),
-        )
         found: list[Reading] = []
-        for (text,) in rows:
-            found += _decoder.decode(text)
+        piece = PIECE_MS[table]
+        for begin in range(start, end, piece):
+            # One group and no ORDER BY: the server walks the key in its order, five times as fast.
+            [(text,)] = self._rows(
+                f"SELECT CONCAT('[', GROUP_CONCAT('[', {columns}, ']'), ']')"  # noqa: S608
+                f" FROM {table} WHERE series_id = %s AND ts >= %s AND ts < %s{more}",
+                (number, begin, min(begin + piece, end)),
+            )
+            if text is not None:
+                found += _decoder.decode(text)
+        found.sort()  # costs next to nothing, and no server promises an order
         return found
 
     def _before(self, number: int, start: int, more: int, counter: bool) -> list[Reading]:

@@ -55,9 +55,9 @@ DEADLOCKS = (1205, 1213, 1020)
 """A server gave this one up for another that wrote the same day: try again."""
 BY_LENGTH = 2 * DEVICE_LENGTH
 
-LOADED_MS = 7 * 86_400_000
+LOADED_MS = 31 * 86_400_000
 LOADED_BYTES = 4_000_000
-"""A week of buckets as JSON is a tenth of that."""
+"""A month of buckets as JSON is a third of that."""
 _LONG = "sunmesh-long-concat"
 _AS_JSON = (
     "'[', ts, ',', wh, ',\"', source, '\",\"', flag, '\",', covered_s, ',', "
@@ -692,12 +692,14 @@ def _load(
         connection.exec_driver_sql(f"SET SESSION group_concat_max_len = {LOADED_BYTES}")
         connection.info[_LONG] = True
     found: dict[int, _Row] = {}
-    for (text,) in connection.exec_driver_sql(
-        f"SELECT CONCAT('[', GROUP_CONCAT({_AS_JSON}), ']') FROM energy"  # noqa: S608 - our words
-        f" WHERE flow = '{flow}' AND ts >= {start:d} AND ts < {end:d}"
-        f" GROUP BY ts DIV {LOADED_MS}{' FOR UPDATE' if lock else ''}"
-    ):
-        for row in _loaded.decode(text):
+    locked = " FOR UPDATE" if lock else ""
+    for begin in range(start, end, LOADED_MS):
+        after = min(begin + LOADED_MS, end)
+        text = connection.exec_driver_sql(
+            f"SELECT CONCAT('[', GROUP_CONCAT({_AS_JSON}), ']') FROM energy"  # noqa: S608 - ours
+            f" WHERE flow = '{flow}' AND ts >= {begin:d} AND ts < {after:d}{locked}"
+        ).scalar()
+        for row in _loaded.decode(text or "[]"):
             found[row[0]] = _Row(flow, *row)
     return found
 

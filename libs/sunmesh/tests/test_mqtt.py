@@ -1,3 +1,5 @@
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -243,3 +245,38 @@ def test_what_a_killed_broker_had_sent_is_read_first(topics, tmp_path, eventuall
         sender.stop(0.1)
         reader.stop(0.1)
         broker.stop()
+
+
+def test_a_broker_that_is_gone_while_it_is_greeted_is_left_in_order(topics, eventually):
+    """Where a write fails while a packet is handled, that packet is not handled once more."""
+    server = socket.create_server(("127.0.0.1", 0))
+    server.settimeout(30)
+    port = server.getsockname()[1]
+    client = Mesh(BrokerSection("127.0.0.1", port, protocol="3.1.1"), topics, "reader")
+    gone, got = threading.Event(), []
+    client.on_connect(lambda: gone.wait(30))
+    client.subscribe(topics.every("telemetry"), got.append)
+    for number in range(3):
+        client.publish(topics.telemetry("y"), b"%d" % number)
+    topic = topics.telemetry("x").encode()
+    published = struct.pack("!H", len(topic)) + topic + b"last words"
+    client.start()
+    try:
+        for turn in range(2):
+            line, _ = server.accept()
+            line.settimeout(30)
+            assert line.recv(4096)[0] == 0x10  # CONNECT
+            line.sendall(b"\x20\x02\x00\x00")  # CONNACK
+            line.sendall(b"\x30" + bytes((len(published),)) + published)
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if not turn:
+                eventually(lambda: client.connected)
+            line.close()
+            gone.set()
+        eventually(lambda: client.counters["connects"] == 2, 30, "it comes back")
+        eventually(lambda: len(got) == 2, 30, "what lay in the line was read, each time")
+        assert client._client._thread.is_alive()
+    finally:
+        gone.set()
+        client.stop(0.1)
+        server.close()

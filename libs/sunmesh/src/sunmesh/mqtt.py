@@ -69,9 +69,14 @@ class _Client(paho.Client):
 
     def _packet_write(self) -> MQTTErrorCode:
         done = super()._packet_write()
-        if done == MQTTErrorCode.MQTT_ERR_CONN_LOST:
-            while self._sock is not None and not self._packet_read():
-                pass
+        if done != MQTTErrorCode.MQTT_ERR_CONN_LOST:
+            return done
+        packet = self._in_packet
+        if packet["have_remaining"] and not packet["to_process"]:
+            # While a packet is being handled, which reads no other: its reader comes to the end.
+            return MQTTErrorCode.MQTT_ERR_AGAIN
+        while self._sock is not None and not self._packet_read():
+            pass
         return done
 
 

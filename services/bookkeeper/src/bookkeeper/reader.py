@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, func, select
 from sunmesh import clock
-from sunmesh.database import tables
+from sunmesh.database import energy, tables
 from sunmesh.house import Flow, FlowFeed
 
 from .books import Counter, Feed, Load, Power
@@ -23,8 +23,6 @@ MINUTE_MS = 60_000
 DAY_MS = 86_400_000
 PIECE_MS = {"sample": DAY_MS, "minute": 7 * DAY_MS}
 """So much of a series comes from a server as one JSON text: a tenth of the time that rows take."""
-CONCAT_BYTES = 15_000_000
-"""A day of readings every second is 3 MB; a packet may be 16."""
 LATEST = 200
 """Readings that a counter's smallest step is found from."""
 ENOUGH = 20
@@ -88,8 +86,7 @@ class Reader:
         self._sqlite = connection.dialect.name == "sqlite"
         self._spans: dict[int, Span] = {}
         self._kept: dict[tuple[int, int, int, int, bool], list[Reading]] = {}
-        if not self._sqlite:
-            connection.exec_driver_sql(f"SET SESSION group_concat_max_len = {CONCAT_BYTES}")
+        energy.allow_long_texts(connection)
 
     # -- what the engine asks for -----------------------------------------------------------------
 

@@ -56,8 +56,8 @@ DEADLOCKS = (1205, 1213, 1020)
 BY_LENGTH = 2 * DEVICE_LENGTH
 
 LOADED_MS = 31 * 86_400_000
-LOADED_BYTES = 4_000_000
-"""A month of buckets as JSON is a third of that."""
+LONGEST_BYTES = 15_000_000
+"""A month of buckets as JSON is 1 MB, a day of readings every second 3; a packet may be 16."""
 _LONG = "sunmesh-long-concat"
 _AS_JSON = (
     "'[', ts, ',', wh, ',\"', source, '\",\"', flag, '\",', covered_s, ',', "
@@ -75,6 +75,10 @@ _loaded = msgspec.json.Decoder(
             int, float, str, str, int, int | None, float | None, str | None, str | None, int | None
         ]
     ]
+)
+
+_loaded_days = msgspec.json.Decoder(
+    list[tuple[date, float, int, float, float, float, float, float, float]]
 )
 
 Flow = str
@@ -677,6 +681,13 @@ def _apply(
         )
 
 
+def allow_long_texts(connection: Connection) -> None:
+    """Let a server join as many rows into one text as anybody here asks for."""
+    if connection.dialect.name != "sqlite" and not connection.info.get(_LONG):
+        connection.exec_driver_sql(f"SET SESSION group_concat_max_len = {LONGEST_BYTES}")
+        connection.info[_LONG] = True
+
+
 # --- Rows ---------------------------------------------------------------------------------------
 
 
@@ -688,9 +699,7 @@ def _load(
         query = select(energy).where(energy.c.flow == flow, energy.c.ts >= start, energy.c.ts < end)
         return {row[1]: _Row(*row) for row in connection.execute(query)}
     # As text that the server joins: PyMySQL takes twenty times as long to make rows of it.
-    if not connection.info.get(_LONG):
-        connection.exec_driver_sql(f"SET SESSION group_concat_max_len = {LOADED_BYTES}")
-        connection.info[_LONG] = True
+    allow_long_texts(connection)
     found: dict[int, _Row] = {}
     locked = " FOR UPDATE" if lock else ""
     for begin in range(start, end, LOADED_MS):
@@ -1053,9 +1062,7 @@ def _fold(
             for index, step in enumerate(steps)
             for offset in range((step[1] - step[0]).days)
         }
-        for flow, at, *numbers in connection.execute(
-            select(energy_day.c.flow, day, *columns).where(*inside)
-        ):
+        for flow, at, *numbers in _days(connection, steps[0][0], steps[-1][1]):
             mine = sums[place[at]].setdefault(flow, [0.0] * len(numbers))
             for index, number in enumerate(numbers):
                 mine[index] += number
@@ -1076,6 +1083,24 @@ def _fold(
         )
         for (first, end), found in zip(steps, sums, strict=True)
     ]
+
+
+def _days(connection: Connection, first: date, end: date) -> Iterable[Sequence[Any]]:
+    """(flow, day, Wh, covered s, Wh by flag) of every day of [first, end) that has any."""
+    names = [column.name for column in energy_day.columns]
+    if connection.dialect.name == "sqlite":
+        day = energy_day.c.day
+        return connection.execute(select(energy_day).where(day >= first, day < end)).all()
+    allow_long_texts(connection)
+    numbers = ", ',', ".join(names[2:])
+    found: list[Sequence[Any]] = []
+    for flow in FLOWS:
+        text = connection.exec_driver_sql(
+            f"SELECT CONCAT('[', GROUP_CONCAT('[\"', day, '\",', {numbers}, ']'), ']')"  # noqa: S608
+            f" FROM energy_day WHERE flow = '{flow}' AND day >= '{first}' AND day < '{end}'"
+        ).scalar()
+        found += [(flow, *row) for row in _loaded_days.decode(text or "[]")]
+    return found
 
 
 def _elapsed_s(

@@ -25,6 +25,20 @@ Value = None | bool | int | float | str | list[Scalar]
 
 DeviceState = Literal["online", "sleeping", "offline", "identity_mismatch", "refusing"]
 Severity = Literal["info", "warning", "critical"]
+Stage = Literal[
+    "accepted",
+    "sent",
+    "acknowledged",
+    "applied",
+    "refused",
+    "expired",
+    "failed",
+    "not_applied",
+    "reverted",
+]
+"""Where a command stands; the first three are passed, each of the others ends its life.
+``reverted`` comes after ``applied``: the device has gone back by itself, or somebody else did it.
+"""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,10 +69,31 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
         return clock.epoch_ms(self.time)
 
 
+class Range(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one setting takes: numbers from ``low`` to ``high``, or one of ``choices``.
+
+    Attributes:
+        low, high: inclusive, in ``unit``.
+        step: between two numbers that it takes.
+        choices: the only words, truths or numbers that it takes.
+        unit: of the numbers.
+        risk: ``normal``, ``high`` (can harm a battery or a load) or ``danger`` (a command must
+            repeat its value as ``confirm``).
+    """
+
+    low: float | None = None
+    high: float | None = None
+    step: float | None = None
+    choices: list[Scalar] = []
+    unit: str = ""
+    risk: Literal["normal", "high", "danger"] = "normal"
+
+
 class Info(msgspec.Struct, frozen=True, omit_defaults=True):
     """Who a device is: ``<device>/info``. ``nameplate`` holds ratings by vocabulary name.
 
     ``through`` names the device that it is read through, such as a microinverter's gateway.
+    ``settable`` names what a command may set now, ``ranges`` says to what.
     """
 
     ts: str
@@ -73,13 +108,26 @@ class Info(msgspec.Struct, frozen=True, omit_defaults=True):
     poll_interval_s: float | None = None
     nameplate: dict[str, Value] = {}
     settable: list[str] = []
+    ranges: dict[str, Range] = {}
 
 
-class Settings(msgspec.Struct, frozen=True):
-    """Settings as read from a device at ``ts``: ``<device>/settings``."""
+class Writes(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How often a setting was written: what its memory has left of today and of its life."""
+
+    today: int = 0
+    lifetime: int = 0
+    budget: int = 0
+
+
+class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Settings as read from a device at ``ts``: ``<device>/settings``.
+
+    ``writes`` counts what commands have written, by setting.
+    """
 
     ts: str
     values: dict[str, Value]
+    writes: dict[str, Writes] = {}
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -119,15 +167,31 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class Command(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What somebody wants: ``<device>/command``. ``name`` and ``value`` are enough."""
+    """What somebody wants: ``<device>/command``. ``name`` and ``value`` are enough.
+
+    Attributes:
+        name: the setting; ``settings`` for an ordered batch of several, in ``values``.
+        value: what it shall be.
+        id: tells a repetition from a second wish; given by the receiver where it is missing.
+        expires: not to be done after that; 30 s after its arrival where it is missing.
+        by: who wants it.
+        reason: why.
+        lease_s: for how long, where a device is leased.
+        values: the settings of a batch.
+        override: why the day's budget of writes may be exceeded this time.
+        confirm: the value once more, for what can do great harm.
+    """
 
     name: str
-    value: Value
+    value: Value = None
     id: str | None = None
     expires: str | None = None
     by: str | None = None
     reason: str | None = None
     lease_s: float | None = None
+    values: dict[str, Value] | None = None
+    override: str | None = None
+    confirm: Value = None
 
 
 class Result(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -136,16 +200,7 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
     name: str
     value: Value
-    stage: Literal[
-        "accepted",
-        "sent",
-        "acknowledged",
-        "applied",
-        "refused",
-        "expired",
-        "failed",
-        "not_applied",
-    ]
+    stage: Stage
     ts: str
     by: str | None = None
     detail: str = ""

@@ -54,7 +54,7 @@ def test_ingest_twice_and_status(
 
     done = run("status", "--config", path)
     assert done.returncode == 0
-    assert "schema 0002" in done.stdout
+    assert f"schema {tables.SCHEMA}" in done.stdout
     assert f"last sample {iso(T0 + 49_000)}" in done.stdout
     found = json.loads(run("status", "--json", "--config", path).stdout)
     assert found["devices"][0]["device"] == "inverter"

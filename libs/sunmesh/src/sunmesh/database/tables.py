@@ -27,7 +27,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 """The newest revision in ``migrations/``; a test compares them."""
 
 MAX_TS = 9_999_999_999_999
@@ -429,3 +429,52 @@ import_part = Table(
     **OPTIONS,
 )
 """Which samples a batch really added, so that it can be undone: zlib of differences."""
+
+
+# --- The portal's people --------------------------------------------------------------------------
+
+user = Table(
+    "user",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("name", String(DEVICE_LENGTH), nullable=False),
+    Column("role", String(8), nullable=False),
+    Column("password", String(TEXT_LENGTH), nullable=False),
+    Column("created", EpochMs, nullable=False),
+    Column("seen", EpochMs),
+    UniqueConstraint("name"),
+    **OPTIONS,
+)
+"""Who may log in, as ``viewer``, ``operator`` or ``admin``; ``password`` is an argon2id hash."""
+
+session = Table(
+    "session",
+    metadata,
+    Column("token", String(64), primary_key=True),
+    Column("user_id", Integer, nullable=False),
+    Column("created", EpochMs, nullable=False),
+    Column("seen", EpochMs, nullable=False),
+    Column("proved", EpochMs, nullable=False),
+    Column("unlocked", EpochMs, nullable=False),
+    Column("address", String(64), nullable=False),
+    **OPTIONS,
+)
+"""Who is logged in: ``token`` is the SHA-256 of the cookie, which is stored nowhere. The password
+was last given at ``proved``; controls are unlocked until ``unlocked``."""
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("ts", EpochMs, nullable=False),
+    Column("by_whom", String(DEVICE_LENGTH * 2), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("subject", String(TITLE_LENGTH), nullable=False),
+    Column("result", String(16), nullable=False),
+    Column("detail", Text, nullable=False),
+    Index("ix_audit_ts", "ts"),
+    **OPTIONS,
+)
+"""What was changed through the portal: who, what, from where, and how it ended. The stages of a
+command stand in :data:`command`."""

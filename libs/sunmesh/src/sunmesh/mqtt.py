@@ -131,7 +131,7 @@ class Mesh:
         self._v5 = broker.protocol == "5"
         self._session_expiry_s = session_expiry_s
         self._receive_maximum = receive_maximum
-        self._subscriptions: list[tuple[str, int, Handler]] = []
+        self._subscriptions: list[tuple[str, int, bool, Handler]] = []
         self._handlers: dict[str, list[Handler]] = {}
         self._subscribing = threading.Lock()
         self._connected = threading.Event()
@@ -267,13 +267,23 @@ class Mesh:
             return False
         return True
 
-    def subscribe(self, pattern: str, handler: Handler, qos: int = 1) -> None:
-        """Give every message that matches ``pattern`` to ``handler``, after each reconnect too."""
+    def subscribe(
+        self, pattern: str, handler: Handler, qos: int = 1, *, as_published: bool = False
+    ) -> None:
+        """Give every message that matches ``pattern`` to ``handler``, after each reconnect too.
+
+        Args:
+            pattern: of the topics.
+            handler: runs in the client's thread.
+            qos: at most.
+            as_published: a message that its sender had kept says so (``retain``) at its first
+                delivery, too. MQTT 3.1.1 tells that only to who comes later.
+        """
         with self._subscribing:
-            self._subscriptions.append((pattern, qos, handler))
+            self._subscriptions.append((pattern, qos, as_published, handler))
             self._handlers.clear()
             if self.connected:
-                self._client.subscribe(pattern, qos)
+                self._ask_for(pattern, qos, as_published)
 
     def ack(self, message: Message) -> None:
         """The message is stored; the broker may forget it (only with ``manual_ack``)."""
@@ -290,6 +300,15 @@ class Mesh:
         acks = b"".join([PUBACK + mid.to_bytes(2, "big") for mid in mids])
         self._client._packet_queue(PUBACK[0], acks, mids[-1], 1)
 
+    def _ask_for(self, pattern: str, qos: int, as_published: bool) -> None:
+        if as_published and self._v5:
+            from paho.mqtt.subscribeoptions import SubscribeOptions
+
+            options = SubscribeOptions(qos=qos, retainAsPublished=True)
+            self._client.subscribe(pattern, options=options)
+        else:
+            self._client.subscribe(pattern, qos)
+
     # -- paho's callbacks, in its thread -----------------------------------------------------------
 
     def _connect_done(
@@ -299,8 +318,8 @@ class Mesh:
             self._lost(f"the broker at {self._where} refuses {self.client_id}: {reason}")
             return
         with self._subscribing:  # or what is added just now would wait for the next connect
-            for pattern, qos, _handler in self._subscriptions:
-                self._client.subscribe(pattern, qos)
+            for pattern, qos, as_published, _handler in self._subscriptions:
+                self._ask_for(pattern, qos, as_published)
             self.counters["connects"] += 1
             self._connected.set()
         if self._lost_logged or self.counters["connects"] == 1:
@@ -330,7 +349,7 @@ class Mesh:
                 self._handlers.clear()
             handlers = self._handlers[message.topic] = [
                 handler
-                for pattern, _qos, handler in self._subscriptions
+                for pattern, _qos, _as_published, handler in self._subscriptions
                 if paho.topic_matches_sub(pattern, message.topic)
             ]
         for handler in handlers:

@@ -147,6 +147,14 @@ def test_a_mistake_of_ours_is_said_and_stops_nobody(paper, message, caplog):
     assert "oops" in caplog.text
 
 
+@pytest.mark.parametrize("body", [b"{", b"{}", {"name": "a"}, {"name": "", "value": 1}])
+def test_what_cannot_be_read_is_told_to_who_must_fall_back(paper, message, body):
+    reasons = []
+    desk = Desk(paper, "x", lambda wish: None, unread=reasons.append)
+    desk.hear(message(body))
+    assert reasons == [paper.results()[0]["detail"]]
+
+
 def test_a_huge_value_is_not_repeated(desk, paper, taken, message):
     desk.hear(message({"name": "a", "value": "x" * 60_000}))
     desk.say(taken[0], "refused", "not among")

@@ -82,6 +82,7 @@ class Desk:
         take: gets each command that may be done, in the client's thread. What it raises as
             :class:`~sunmesh.errors.RefusedError` is published as ``refused``.
         seen: ids of commands that were taken before this start, see :meth:`ids`.
+        unread: hears why a message could not be read, before that is published.
         monotonic: a clock that no one sets.
     """
 
@@ -92,6 +93,7 @@ class Desk:
         take: Callable[[Wish], None],
         *,
         seen: Iterable[str] = (),
+        unread: Callable[[str], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Nothing is heard before :meth:`listen`."""
@@ -99,6 +101,7 @@ class Desk:
         self.counters: dict[str, int] = {}
         self._mesh = mesh
         self._take = take
+        self._unread = unread
         self._monotonic = monotonic
         self._seen = deque(seen, maxlen=REMEMBERED)
         self._lock = threading.Lock()
@@ -194,6 +197,8 @@ class Desk:
         ]
         identity, name, by = known
         self.counters["commands_refused"] = self.counters.get("commands_refused", 0) + 1
+        if self._unread is not None:
+            self._unread(reason)
         self.publish(identity or new_id(), name, None, "refused", reason, by or None)
 
 

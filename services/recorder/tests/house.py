@@ -72,6 +72,26 @@ def reference(samples: Samples, spans: list[tuple[int, int]]) -> dict[int, Row]:
     return found
 
 
+def folded(found: dict[int, Row]) -> dict[int, Row]:
+    """Minutes without a sample as a part of the row before, but for the first of a quarter."""
+    rows: dict[int, Row] = {}
+    ends = 0
+    for ts, (low, high, mean, last, covered, samples) in sorted(found.items()):
+        if samples or ts != ends or not ts % (15 * MINUTE):
+            rows[ts] = begun = (low, high, mean, last, covered, samples)
+            at = ts
+        else:
+            whole = begun[4] + covered
+            mean = (begun[2] * begun[4] + mean * covered) / whole
+            if not begun[5]:
+                begun = (min(low, begun[0]), max(high, begun[1]), mean, last, whole, 0)
+            else:
+                begun = (*begun[:2], mean, begun[3], whole, begun[5])
+            rows[at] = begun
+        ends = ts + MINUTE
+    return rows
+
+
 def spans(samples: Samples, length: int) -> list[tuple[int, int]]:
     first, last = min(samples) // length * length, max(samples)
     return [(at, at + length) for at in range(first, last + 1, length)]
@@ -182,7 +202,9 @@ class House:
             ("hour", spans(samples, HOUR)),
             ("day", local_days(samples, self.zone)),
         ):
-            close(self.table(name, number), reference(samples, wanted), f"{name} of {number}")
+            true = reference(samples, wanted)
+            true = folded(true) if name == "minute" else true
+            close(self.table(name, number), true, f"{name} of {number}")
 
     def marks(self) -> list[tuple[Any, ...]]:
         return rows(self.url, "SELECT ts, version FROM dirty WHERE consumer = 'rollup'")

@@ -27,6 +27,7 @@ from .house import (
     House,
     Samples,
     close,
+    folded,
     reference,
     spans,
     steady,
@@ -80,7 +81,7 @@ def test_minutes_are_what_the_line_says(samples: Samples) -> None:
         base, [float(ts - base) for ts in sorted(samples)], [*map(samples.get, sorted(samples))]
     )
     found = {row[0]: row[1:] for row in minutes(curve, every[0][0], every[-1][1])}
-    close(found, reference(samples, every), "minutes")
+    close(found, folded(reference(samples, every)), "minutes")
 
 
 def test_by_hand() -> None:
@@ -310,7 +311,7 @@ def test_a_backlog_is_seen_to_in_pieces_the_newest_first(house: House) -> None:
     house.add(1, samples)
     house.now = T0 + 40 * HOUR
     house.rollup.step()
-    assert min(house.table("minute")) > T0 + 29 * HOUR
+    assert min(house.table("minute")) >= T0 + 29 * HOUR
     house.run()
     assert house.rollup.totals.chunks > 4
     house.check(1, samples)

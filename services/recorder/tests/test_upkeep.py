@@ -226,7 +226,7 @@ def test_what_it_says(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     levels = found["levels"]
     assert {name: level["rows_a_day"] for name, level in levels.items()} == {
         "sample": 1440 + 144,
-        "minute": 1440 + 1440,
+        "minute": 1440 + 144 + 48,
         "hour": 48,
         "day": 2,
         "energy": 0,
@@ -369,7 +369,7 @@ def test_a_card_sees_one_commit_in_two_seconds_at_most(
 ) -> None:
     process = recorder(database_url, linger_s=2.0, sd_card=True)
     process.start()
-    process.wait_said("started")
+    process.wait_said("connected to the broker")
     devices = mesh("collector")
     for turn in range(30):
         for device in ("inverter", "bms"):

@@ -47,8 +47,9 @@ FLOWS_W = 50.0
 PAD_MS = 600_000
 """Power is asked for so far around a pause."""
 
-MIDDLE_SQL = f"ts + {MINUTE_MS // 2}"
-END_SQL = f"{MINUTE_MS} - {MINUTE_MS // 2} {{}} samples"
+MIDDLE_SQL = f"ts + CASE WHEN covered_ms > {MINUTE_MS} THEN covered_ms ELSE {MINUTE_MS} END {{}} 2"
+"""A row of minutes also tells of those without a sample after it."""
+END_SQL = f"ts + {MINUTE_MS} - {MINUTE_MS // 2} {{}} samples"
 """When a minute's last reading was, on average: half a pause between two before its end."""
 
 _decoder = msgspec.json.Decoder(list[tuple[int, float]])
@@ -217,7 +218,8 @@ class Reader:
         """Minutes that lie in [start, end) as a whole."""
         read = " AND samples > 0" if counter else ""
         if self._sqlite:
-            columns = f"ts + {END_SQL.format('/')}, `last`" if counter else f"{MIDDLE_SQL}, mean"
+            moment = END_SQL if counter else MIDDLE_SQL
+            columns = f"{moment.format('/')}, {'`last`' if counter else 'mean'}"
             return [
                 (ts, value)
                 for ts, value in self._rows(
@@ -226,11 +228,8 @@ class Reader:
                     (number, start, end - MINUTE_MS),
                 )
             ]
-        columns = (
-            f"CAST(ts + {END_SQL.format('DIV')} AS SIGNED), ',', `last`"
-            if counter
-            else f"{MIDDLE_SQL}, ',', mean"
-        )
+        moment = END_SQL if counter else MIDDLE_SQL
+        columns = f"CAST({moment.format('DIV')} AS SIGNED), ',', {'`last`' if counter else 'mean'}"
         return self._pieces("minute", columns, number, start, end - MINUTE_MS + 1, read)
 
     def _pieces(

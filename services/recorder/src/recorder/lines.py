@@ -1,5 +1,9 @@
 """The line through the samples of a series, cut into minutes; pure.
 
+Minutes without a sample have no row of their own: the row before them tells of them too, up to the
+next quarter of an hour, which begins a row again. So rows are no more than samples, but for one a
+quarter of an hour, and the mean of each times what it covers is the integral.
+
 Two samples are joined when they are at most three periods apart, and never over
 :data:`MAX_PAUSE_MS`. The period at a pause is the second smallest of the two pauses before it and
 the two after it; a pause over :data:`MAX_PAUSE_MS` ends the look in that direction, and what is not
@@ -14,6 +18,9 @@ from itertools import islice
 from operator import add, mul, sub
 
 MINUTE_MS = 60_000
+
+QUARTER_MS = 15 * MINUTE_MS
+"""No row tells of more; a whole quarter of an hour, beginning with it."""
 
 MAX_PAUSE_MS = 15 * MINUTE_MS
 """Samples further apart are never joined, however seldom a device is asked."""
@@ -81,6 +88,8 @@ def _is_joined(pauses: list[float], at: int) -> bool:
 def minutes(curve: Curve, start: int, end: int) -> list[Bucket]:
     """The minutes in [start, end) that hold a sample or a part of the line.
 
+    A row tells of its minute and of those after it that have no row; see the module.
+
     Args:
         curve: the samples there, and as many around as tell which are joined.
         start: a whole minute [ms].
@@ -99,17 +108,20 @@ def minutes(curve: Curve, start: int, end: int) -> list[Bucket]:
     begin, end = start - curve.start, end - curve.start
     at = bisect_left(times, begin)
     right = _on(curve, holds, at, begin)
-    for ts in range(begin, end, MINUTE_MS):
+    edge = begin
+    while edge < end:
+        ts, first, left = edge, at, right
         edge = ts + MINUTE_MS
-        first, left = at, right
         at = bisect_left(times, edge, first)
-        right = _on(curve, holds, at, edge) if at < count else None
         if first == at:
+            edge = min(end, ts + QUARTER_MS - (curve.start + ts) % QUARTER_MS)
+            if at < count:
+                edge = min(edge, int(times[at] - (times[at] - begin) % MINUTE_MS))
+            right = _on(curve, holds, at, edge) if at < count else None
             if left is not None and right is not None:
-                low, high = (left, right) if left < right else (right, left)
-                mean = (left + right) / 2
-                found.append((curve.start + ts, low, high, mean, right, MINUTE_MS, 0))
+                _run(found, curve.start + ts, edge - ts, (left, right), is_first=ts == begin)
             continue
+        right = _on(curve, holds, at, edge) if at < count else None
         inside = values[first:at]
         last = inside[-1]
         area, covered = sum(areas[first : at - 1]), sum(pauses[first : at - 1])
@@ -125,6 +137,22 @@ def minutes(curve: Curve, start: int, end: int) -> list[Bucket]:
         row = (curve.start + ts, min(inside), max(inside), mean, last, int(covered), at - first)
         found.append(row)
     return found
+
+
+def _run(
+    found: list[Bucket], ts: int, length: int, ends: tuple[float, float], *, is_first: bool
+) -> None:
+    """Minutes without a sample, through which the line runs: a part of the row before, or a row."""
+    middle = (ends[0] + ends[1]) / 2
+    if is_first or not ts % QUARTER_MS:
+        found.append((ts, min(ends), max(ends), middle, ends[1], length, 0))
+        return
+    begun, low, high, mean, last, covered, samples = found[-1]
+    whole = covered + length
+    mean += (middle - mean) * length / whole
+    if not samples:
+        low, high, last = min(low, *ends), max(high, *ends), ends[1]
+    found[-1] = (begun, low, high, mean, last, whole, samples)
 
 
 def _on(curve: Curve, holds: list[bool], at: int, time: int) -> float | None:

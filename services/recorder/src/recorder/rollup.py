@@ -26,7 +26,7 @@ from sunmesh import clock
 from sunmesh.database.days import days_between
 from sunmesh.database.tables import DIRTY_MS
 
-from .lines import ENOUGH, LIMIT, MAX_PAUSE_MS, MINUTE_MS, Bucket, Curve, minutes
+from .lines import ENOUGH, LIMIT, MAX_PAUSE_MS, MINUTE_MS, QUARTER_MS, Bucket, Curve, minutes
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ PACKED = 50
 """Series in one answer; with some thousand samples each it is a megabyte or two."""
 
 SAMPLES = 40_000
-MINUTES = 8000
+MINUTES = 16_000
 """Samples read and minutes made for one transaction, about: its stretches are fitted to that."""
 
 MOST_STRETCHES = 288
@@ -151,11 +151,13 @@ class Rollup:
                 return 0
             ids = [row[0] for row in reader.exec_driver_sql("SELECT id FROM series ORDER BY id")]
         before = self.totals.samples
+        rows = 0
         groups = [ids[at : at + SERIES] for at in range(0, len(ids), SERIES)] or [[]]
         for group in groups:
             with self._reader.connect() as reader:
                 raw_from, minutes_from = self._horizons(reader)
                 made = list(self._make(reader, group, chunk, raw_from))
+            rows = max(rows, sum(len(each.minutes) for each in made))
             began = time.monotonic()
             with self._engine.begin() as connection:
                 self._put(connection, made, chunk, raw_from, minutes_from)
@@ -166,7 +168,7 @@ class Rollup:
         self.totals.chunks += 1
         length = (chunk.end - chunk.start) // DIRTY_MS
         read = max(1, (self.totals.samples - before) // len(groups))
-        fitting = min(SAMPLES * length // read, MINUTES // (5 * max(1, len(groups[0]))))
+        fitting = min(SAMPLES * length // read, MINUTES * length // max(1, rows))
         self._most = max(1, min(fitting, MOST_STRETCHES, 2 * self._most))
         return len(chunk.marks)
 
@@ -253,7 +255,10 @@ class Rollup:
         closed = max(self._closed(), chunk.end)
         for reach in REACHES:
             asked, rest = rest, []
-            begin, end = chunk.start - reach, min(chunk.end + reach, closed)
+            begin, end = chunk.start - reach, chunk.end + reach
+            if reach == REACHES[-1]:
+                begin, end = begin - begin % QUARTER_MS, end + -end % QUARTER_MS
+            end = min(end, closed)
             for at in range(0, len(asked), PACKED):
                 part = asked[at : at + PACKED]
                 curves = self._read(reader, part, begin - reach, end + reach)
@@ -279,7 +284,8 @@ class Rollup:
     def _tells(self, curve: Curve, chunk: Chunk, reach: int, closed: int) -> bool:
         """Whether so many samples around the chunk say all about the lines near its borders.
 
-        What lies behind ``closed`` is marked, and seen to later with what it changes here.
+        Rows must begin at those, too. What lies behind ``closed`` is marked, and seen to later
+        with what it changes here.
         """
         start, end = chunk.start - reach, chunk.end + reach
         spans = [(start - reach, start), (start, chunk.start)]
@@ -289,7 +295,10 @@ class Rollup:
             end = closed
         if end + reach <= self._now():
             spans.append((end, end + reach))
-        return all(curve.count(*span) >= ENOUGH for span in spans)
+        borders = (ts for ts in (start, end) if ts < closed and ts % QUARTER_MS)
+        return all(curve.count(*span) >= ENOUGH for span in spans) and all(
+            curve.count(ts, ts + MINUTE_MS) for ts in borders
+        )
 
     def _read(
         self, reader: Connection, ids: Sequence[int], start: int, end: int
@@ -392,21 +401,23 @@ class Rollup:
         """Insert what ``query`` gives; what stands already stays if it was made of more.
 
         Such a row stands there only where samples may have been deleted by age; elsewhere it was
-        cleared before.
+        cleared before. Of a row of minutes only its own counts: the others may have rows by now.
         """
         names = ", ".join(f"`{name}`" for name in ("series_id", "ts", *COLUMNS))
         head = f"INSERT INTO `{table}` ({names}) {query}"
         old = f"`{table}`."
+        rest = "%" if self._sqlite else "MOD"
+        own = f"(CAST({{}} AS SIGNED) - 1) {rest} {MINUTE_MS}" if table == "minute" else "{}"
         if self._sqlite:
             moved = ", ".join(f"`{name}` = excluded.`{name}`" for name in COLUMNS)
             return (
                 f"{head} ON CONFLICT (series_id, ts) DO UPDATE SET {moved}"
                 f" WHERE excluded.samples > {old}samples OR excluded.samples = {old}samples"
-                f" AND excluded.covered_ms >= {old}covered_ms"
+                f" AND {own.format('excluded.covered_ms')} >= {own.format(f'{old}covered_ms')}"
             )
         more = (
             f"VALUES(samples) > {old}samples OR VALUES(samples) = {old}samples"
-            f" AND VALUES(covered_ms) >= {old}covered_ms"
+            f" AND {own.format('VALUES(covered_ms)')} >= {own.format(f'{old}covered_ms')}"
         )
         # assignments run from left to right: what the guard reads moves last, samples at the end
         moved = ", ".join(

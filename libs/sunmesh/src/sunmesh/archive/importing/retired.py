@@ -19,7 +19,7 @@ from .times import HOUR_MS
 MINUTE_MS = 60_000
 STRETCH_MS = tables.DIRTY_MS
 REACH_MS = 15 * MINUTE_MS
-"""No line between two samples is longer; its minutes have no samples of their own."""
+"""No line between two samples is longer, and no row of minutes without a sample."""
 MARGIN_MS = 3 * REACH_MS
 """That far after the horizon the recorder does not make minutes anew."""
 
@@ -107,13 +107,13 @@ def _runs(stretches: Sequence[int]) -> Iterator[tuple[int, int]]:
 def _clear_minutes(connection: Connection, number: int, start: int, end: int) -> None:
     """The minutes of [start, end), and those of the lines that led there."""
     for row in reversed(_rows(connection, tables.minute, number, start - REACH_MS, start)):
-        if row.samples or row.ts != start - MINUTE_MS:
+        if row.samples or row.ts + row.covered_ms < start:
             break
         start = row.ts
     for row in _rows(connection, tables.minute, number, end, end + REACH_MS):
         if row.samples or row.ts != end:
             break
-        end = row.ts + MINUTE_MS
+        end = row.ts + row.covered_ms
     table = tables.minute
     connection.execute(
         delete(table).where(table.c.series_id == number, table.c.ts >= start, table.c.ts < end)

@@ -170,6 +170,17 @@ def test_older_days_are_coarser():
     assert history.step_at(END, END - 4 * DAY, 600.0) == 600.0
 
 
+def test_days_whose_samples_are_about_to_go_have_one_in_a_quarter_of_an_hour():
+    teller = history._Teller("inverter", "axpert", topics.Topics())
+    world = World(House(), END)
+    said = [
+        END + at
+        for at in range(0, 7200, 300)
+        if list(teller.tell(END + at, world.step(300.0), 60.5 if at < 3600 else 59.5))
+    ]
+    assert [b - a for a, b in zip(said, said[1:], strict=False)] == [900] * 4 + [300] * 11
+
+
 def test_a_silent_device_leaves_a_gap_a_status_and_an_alarm():
     silence = Fault("silent", -7200.0, 1800.0, "inverter")
     _, told = past(0.2, (silence,), fine=60.0)

@@ -23,6 +23,9 @@ FINE_S = 60.0
 """The usual step of the newest days [s]."""
 COARSE_S = 300.0
 """Older days have at least this step [s]."""
+RAW_DAYS = 60.0
+OLD_S = 900.0
+"""Of days before those, whose samples the recorder is about to delete, there is one in that [s]."""
 
 Devices = Mapping[str, str]
 """Name of a device → its family."""
@@ -72,9 +75,7 @@ def lines(
     while world.time < end - 1e-6:
         values = world.step(min(step_at(end, world.time, fine_s), end - world.time))
         for teller in tellers:
-            for line in teller.tell(
-                world.time, values, is_old=end - world.time > FINE_DAYS * DAY_S
-            ):
+            for line in teller.tell(world.time, values, (end - world.time) / DAY_S):
                 yield encode(line)
         if world.time - told >= DAY_S:
             told = world.time
@@ -102,12 +103,12 @@ class _Teller:
         self._own = _Voice(name, topics)
         self._behind: dict[str, _Voice] = {}
 
-    def tell(self, t: float, values: Mapping[str, Any], *, is_old: bool) -> Iterator[Line]:
-        """What goes out at ``t``: nothing before the next sample is due."""
+    def tell(self, t: float, values: Mapping[str, Any], ago: float) -> Iterator[Line]:
+        """What goes out at ``t``, ``ago`` days back: nothing before the next sample is due."""
         if t < self._due - 1e-6:
             return
-        pause = self._family.coarse_s if is_old else self._family.fine_s
-        self._due = t + pause * self._stretch
+        pause = self._family.fine_s if ago <= FINE_DAYS else self._family.coarse_s
+        self._due = t + max(pause * self._stretch, OLD_S if ago > RAW_DAYS else 0.0)
         gone = away(self._family_name, values, self._name)
         if gone is not None:
             state, reason = gone

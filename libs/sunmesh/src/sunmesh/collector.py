@@ -129,6 +129,9 @@ def _run(family: Family, options: argparse.Namespace) -> int:
             f"{options.config}: no device for {family.name}; add a table [devices.NAME]"
         )
 
+    for poller in pollers:
+        poller.listen()
+
     def work(stop: threading.Event) -> None:
         """One thread a device: a dead one stalls none of the others."""
         threads = [
@@ -138,6 +141,8 @@ def _run(family: Family, options: argparse.Namespace) -> int:
         for thread in threads:
             thread.start()
         stop.wait()
+        for poller in pollers:
+            poller.nudge()
         for thread, poller in zip(threads, pollers, strict=True):
             thread.join(0.8 / len(threads))
             if thread.is_alive():
@@ -146,8 +151,7 @@ def _run(family: Family, options: argparse.Namespace) -> int:
     def counters() -> dict[str, int | float | str | None]:
         values: dict[str, int | float | str | None] = {}
         for poller in pollers:
-            values |= {f"{poller.device}_{name}": n for name, n in poller.counters.items()}
-            values[f"{poller.device}_last_success"] = poller.last_success
+            values |= {f"{poller.device}_{name}": n for name, n in poller.health().items()}
         return values
 
     return service.run(family.name, family.version, mesh, work, counters)

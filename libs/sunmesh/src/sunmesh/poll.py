@@ -9,13 +9,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from . import clock
 from .errors import FrameError, IdentityError, RefusedError, Sleeping, TransportError
 from .messages import DeviceState, Info, Settings, Value, encode
-from .mqtt import Mesh
+from .mqtt import Mesh, Message
 from .voice import Condition, Member, Reading, Voice, withdrawn
+
+if TYPE_CHECKING:
+    from .commands.control import Control
+    from .commands.desk import Desk
 
 __all__ = ["Condition", "Member", "Poller", "Reading", "Source", "withdrawn"]
 
@@ -29,6 +33,9 @@ ALARM_AFTER_S = 120.0
 
 BACK_OFF_LIMIT_S = 60.0
 """The longest pause between two attempts at a lost device."""
+
+NUDGE_S = 0.5
+"""A loop that rests until a command comes looks that often whether it shall end."""
 
 
 class Source(Protocol):
@@ -81,6 +88,8 @@ class Poller:
         back_off_limit_s: the longest pause between two attempts.
         alarm_after_s: a device lost for that long raises ``device_lost``.
         member_alarm_after_s: the same for a member that is lost while ``device`` answers.
+        control: what puts settings into it; None where no command is taken.
+        why_no_commands: what such a command is told.
     """
 
     def __init__(
@@ -94,6 +103,8 @@ class Poller:
         back_off_limit_s: float = BACK_OFF_LIMIT_S,
         alarm_after_s: float = ALARM_AFTER_S,
         member_alarm_after_s: float = ALARM_AFTER_S,
+        control: "Control | None" = None,
+        why_no_commands: str = "nothing of this device can be set",
     ) -> None:
         """Nothing is opened before :meth:`run`."""
         self.device = device
@@ -115,6 +126,19 @@ class Poller:
         self._settings_due = 0.0
         self._saying = threading.Lock()
         self._has_ended = False
+        self._control = control
+        self._why_no_commands = why_no_commands
+        self._refuser: Desk | None = None
+        if control is not None:
+            control.actuator.between = self._obey
+
+    def listen(self) -> None:
+        """Hear the device's commands; without a ``control`` each is refused in words."""
+        if self._control is not None:
+            self._control.listen()
+        else:
+            topic = self._mesh.topics.command(self.device)
+            self._mesh.subscribe(topic, self._refuse, as_published=True)
 
     def run(self, stop: threading.Event) -> None:
         """Poll until ``stop`` is set."""
@@ -127,18 +151,67 @@ class Poller:
                 pause_s = min(self._interval_s * 2**doublings, self._back_off_limit_s)
                 due = time.monotonic() + pause_s
             due = max(due, time.monotonic())
-            stop.wait(due - time.monotonic())
+            self._rest(due, stop)
         self._close()
         self.end()
 
+    def nudge(self) -> None:
+        """End a rest, for the loop shall end."""
+        if self._control is not None:
+            self._control.wake.set()
+
     def end(self) -> None:
         """Say that nobody polls any more; also of a round that is still waiting for an answer."""
+        if self._control is not None:
+            self._control.lost("the collector was stopped")
         with self._saying:
             self._has_ended = True
             for voice in (self._voice, *self._members.values()):
                 if voice.state == "online":
                     is_member = voice is not self._voice
                     voice.be("offline", "the collector was stopped", follows=is_member)
+
+    def health(self) -> dict[str, int | float | str | None]:
+        """What the health message says of this device."""
+        values: dict[str, int | float | str | None] = dict(self.counters)
+        if self._control is not None:
+            values |= self._control.counters()
+        return values | {"last_success": self.last_success}
+
+    # -- commands ----------------------------------------------------------------------------------
+
+    def _rest(self, until: float, stop: threading.Event) -> None:
+        """Wait for the next round, and do what is asked for meanwhile."""
+        control = self._control
+        if control is None:
+            stop.wait(until - time.monotonic())
+            return
+        while not stop.is_set() and (left_s := until - time.monotonic()) > 0:
+            if not self._open:
+                control.expire()
+                stop.wait(min(left_s, NUDGE_S))
+            elif control.wake.wait(min(left_s, NUDGE_S)) and not stop.is_set():
+                control.work()
+
+    def _obey(self) -> None:
+        """Between two requests: do one command, where the device is known to be the right one."""
+        if self._open and self._control is not None:
+            self._control.work()
+
+    @property
+    def _done(self) -> int:
+        """How many commands were done until now."""
+        return 0 if self._control is None else self._control.done
+
+    def _refuse(self, message: Message) -> None:
+        from .commands.desk import Desk, Wish  # only where somebody tries
+
+        def no(wish: Wish) -> None:
+            raise RefusedError(self._why_no_commands)
+
+        if self._refuser is None:
+            self._refuser = Desk(self._mesh, self.device, no)
+        self._refuser.hear(message)
 
     # -- one round ---------------------------------------------------------------------------------
 
@@ -151,8 +224,11 @@ class Poller:
                 self._voice.introduce(self._source.open())
                 self._open = True
                 self._settings_due = 0.0
+            done = self._done
             reading = self._source.poll()
             self._succeeded(reading)
+            if self._control is not None and self._done == done:
+                self._control.watch(reading.values)
             if reading.settings_changed or time.monotonic() >= self._settings_due:
                 self._read_settings()
         except Sleeping as err:
@@ -188,6 +264,8 @@ class Poller:
     def _say(self, reading: Reading) -> None:
         self._failures = 0
         self._pause_s = reading.pause_s
+        if self._control is not None:
+            self._control.back()
         self._count_sample(self._voice.say(reading))
         self.last_success = self._voice.last_ts
         for name, member in reading.members.items():
@@ -210,6 +288,8 @@ class Poller:
 
     def _leave(self, state: DeviceState, reason: str) -> None:
         """The device cannot be read, and nor can what is behind it."""
+        if self._control is not None:
+            self._control.lost(f"it is {state}: {reason}")
         self._count_sample(self._voice.leave(state, reason))
         behind: DeviceState = "sleeping" if state == "sleeping" else "offline"
         for voice in self._members.values():
@@ -218,8 +298,14 @@ class Poller:
 
     def _read_settings(self) -> None:
         self._settings_due = time.monotonic() + self._settings_interval_s
+        done = self._done
         values = self._source.settings()
-        if values is not None:
+        if self._done != done:
+            self._settings_due = 0.0  # some may be from before the command: all once more
+            return
+        if values is not None and self._control is not None:
+            self._control.settings(values)
+        elif values is not None:
             message = encode(Settings(clock.iso(clock.now()), values))
             self._mesh.publish(self._mesh.topics.settings(self.device), message, retain=True)
 

@@ -39,12 +39,16 @@ class StateFile:
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as err:
-            self.damaged = True
-            log.error("%s cannot be read (%s); it is kept as %s", self.path, err, self._bad.name)
-            with contextlib.suppress(OSError):
-                self.path.replace(self._bad)
+            self.set_aside(str(err))
             return {}
         return content
+
+    def set_aside(self, reason: str) -> None:
+        """The content makes no sense to its reader: as :meth:`load` does with a broken file."""
+        self.damaged = True
+        log.error("%s cannot be read (%s); it is kept as %s", self.path, reason, self._bad.name)
+        with contextlib.suppress(OSError):
+            self.path.replace(self._bad)
 
     def save(self, content: dict[str, Any]) -> None:
         """Write ``content``, on disk when this returns.

@@ -101,6 +101,12 @@ def test_one_bad_bucket_is_corrected_and_taken_back(
     assert "edit 1 was undone by bert" in refused(typed("undo", "1", "--by", "bert"))
     assert "undone" in typed("edits").stdout
 
+    more = ["--by", "anna", "--reason", "a slip", "--at", "2026-07-01T12:00", "--kwh", "90"]
+    assert "more than pv can be in that time" in refused(typed("edit", "--flow", "pv", *more))
+    assert sums() == before
+    assert typed("edit", "--flow", "pv", *more, "--anyway").returncode == 0
+    assert sums()[0] > 90_000
+
 
 def test_what_the_books_say(house: House, typed: Verb, world: World) -> None:
     assert "nothing is booked" in typed("show", "2026-07-01").stdout

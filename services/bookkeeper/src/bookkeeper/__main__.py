@@ -82,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     amount.add_argument("--kwh", type=float, help="the same in kWh")
     edit.add_argument("--by", required=True, help="who you are")
     edit.add_argument("--reason", required=True, help="why")
+    edit.add_argument(
+        "--anyway", action="store_true", help="even if it is more than the devices can do"
+    )
     undo = verb("undo", _undo, "take an edit or an import back")
     undo.add_argument("id", type=int, help="its number, see `bookkeeper edits`")
     undo.add_argument("--by", required=True, help="who you are")
@@ -352,6 +355,8 @@ def _edit(site: Site, arguments: argparse.Namespace) -> int:
         return number, before, sums()
 
     with _opened(site) as keeper:
+        if not arguments.anyway:
+            _refuse_too_much(keeper, arguments.flow, wh, end - start)
         number, before, after = energy.transact(keeper.store.engine, work)
     if arguments.json:
         _print({"id": number, "before_wh": before, "after_wh": after})
@@ -360,6 +365,19 @@ def _edit(site: Site, arguments: argparse.Namespace) -> int:
     for name, old, new in zip(("day", "month", "year"), before, after, strict=True):
         print(f"  {LABELS[arguments.flow]} of the {name}: {kwh(old)} → {kwh(new)}")
     return 0
+
+
+def _refuse_too_much(keeper: "Keeper", flow: str, wh: float, length_ms: int) -> None:
+    """More than the nameplates allow is a slip of the hand."""
+    how = keeper.model().flows.get(flow)
+    if how is None or how.balance or not how.feeds:
+        return
+    most = how.max_power_w * length_ms / 3_600_000
+    if wh > most:
+        raise UsageError(
+            f"{wh:.0f} Wh is more than {flow} can be in that time: {how.max_power_w:.0f} W make"
+            f" {most:.0f} Wh; say --anyway if it is so"
+        )
 
 
 def _stretch(site: Site, arguments: argparse.Namespace) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 from sunmesh import clock
 from sunmesh.database import energy, tables
 from sunmesh.house import Flow, FlowFeed
@@ -87,6 +87,7 @@ class Reader:
         self._sqlite = connection.dialect.name == "sqlite"
         self._spans: dict[int, Span] = {}
         self._kept: dict[tuple[int, int, int, int, bool], list[Reading]] = {}
+        self._flowing: dict[tuple[int, int, int, int], bool] = {}
         energy.allow_long_texts(connection)
 
     # -- what the engine asks for -----------------------------------------------------------------
@@ -106,6 +107,7 @@ class Reader:
     def forget(self) -> None:
         """Drop what was read; the next stretch needs other readings."""
         self._kept.clear()
+        self._flowing.clear()
 
     def _is_part(self, feed: FlowFeed, start: int, end: int) -> bool:
         """Whether the device was there: from its first reading on, and to the last of a former one.
@@ -290,12 +292,19 @@ class Reader:
 
     def _flows(self, number: int, start: int, end: int, sign: int) -> bool:
         """Whether a power had a value worth counting in a stretch."""
-        for table, column in ((tables.sample, "value"), (tables.minute, "mean")):
-            least, most = self._connection.execute(
-                select(func.min(table.c[column]), func.max(table.c[column])).where(
-                    table.c.series_id == number, table.c.ts >= start, table.c.ts < end
-                )
-            ).one()
+        key = (number, start, end, sign)
+        if key not in self._flowing:
+            self._flowing[key] = self._flowed(number, start, end, sign)
+        return self._flowing[key]
+
+    def _flowed(self, number: int, start: int, end: int, sign: int) -> bool:
+        place = "?" if self._sqlite else "%s"
+        for table, column in (("sample", "value"), ("minute", "mean")):
+            [(least, most)] = self._rows(
+                f"SELECT MIN({column}), MAX({column}) FROM {table}"  # noqa: S608 - words of ours
+                f" WHERE series_id = {place} AND ts >= {place} AND ts < {place}",
+                (number, start, end),
+            )
             if least is not None:
                 return bool((most if sign > 0 else -least) > FLOWS_W)
         return False
@@ -394,17 +403,20 @@ def pauses(
     holes: list[tuple[int, int]] = []
     flat, level = readings[0]
     before = flat
+    is_known = True  # all of the flat is a hole already
     if flat - start > PAUSE_MS:
         holes.append((start, flat))
     for ts, value in readings:
+        if value != level:
+            if not is_known and before - flat > FLAT_MS and flows(flat, before):
+                holes.append((flat, before))
+            flat, level, is_known = before, value, True
         if ts - before > PAUSE_MS:
             holes.append((before, ts))
-        if value != level:
-            if before - flat > FLAT_MS and flows(flat, before):
-                holes.append((flat, before))
-            flat, level = before, value
+        elif ts > before:
+            is_known = False
         before = ts
-    if before - flat > FLAT_MS and flows(flat, before):
+    if not is_known and before - flat > FLAT_MS and flows(flat, before):
         holes.append((flat, before))
     if end - before > PAUSE_MS:
         holes.append((before, end))

@@ -161,3 +161,55 @@ def test_another_serial_number_answers_while_the_plugs_are_swapped(mesh, topics,
     eventually(lambda: ask(device, "QID")["serial"] != own)
     house.publish(topics.sim("world"), b'{"faults": ["swapped:battery"]}', retain=True)
     eventually(lambda: ask(device, "QID")["serial"] == own)
+
+
+@pytest.mark.parametrize(
+    ("mode", "says", "does"),
+    [
+        ("", "ACK", True),
+        ("ack-ignore", "ACK", False),
+        ("nak", "NAK", False),
+        ("nak-apply", "NAK", True),
+        ("mute", None, False),
+        ("mute-apply", None, True),
+        ("revert", "ACK", True),
+    ],
+)
+def test_habits_of_real_ones_with_what_is_set(mode, says, does):
+    for profile, command in (("PI30MAX", "POP00"), ("PI18", "^S007POP0")):
+        device = Inverter(profile, mode=mode)
+        before = device.settings["output_source_priority"]
+        answers = device.receive(codec.request(command))
+        acks = {codec.reply("ACK"), codec.request("^1")}
+        told = None if not answers else "ACK" if answers[0] in acks else "NAK"
+        assert told == says
+        assert (device.settings["output_source_priority"] != before) == does
+        known = "^P005GS" if profile == "PI18" else "QPIGS"
+        assert device.receive(codec.request(known)), "what is asked is answered"
+        assert device.receive(codec.request("^S001X" if profile == "PI18" else "QX"))
+
+
+def test_one_goes_back_after_its_time_and_tells_the_house():
+    now, told = [0.0], []
+    device = Inverter(mode="revert", revert_s=60, clock=lambda: now[0])
+    device._on_change = lambda: told.append(device.settings["output_source_priority"])
+    device.receive(codec.request("POP00"))
+    now[0] = 59
+    assert ask(device, "QPIRI")["output_source_priority"] == "USB"
+    now[0] = 61
+    assert ask(device, "QPIRI")["output_source_priority"] == "SBU"
+    assert told == ["USB", "SBU"]
+
+
+def test_defaults_and_equalisation():
+    device = Inverter()
+    assert is_taken(device, "PBEQE1")
+    assert is_taken(device, "PBEQV57.60")
+    assert ask(device, "QBEQI")["equalisation_enabled"] is True
+    assert ask(device, "QBEQI")["equalisation_voltage_v"] == 57.6
+    defaults = ask(device, "QDI")
+    settings = ask(device, "QPIRI") | ask(device, "QFLAG")
+    assert {name: settings[name] for name in defaults if name in settings} == {
+        name: value for name, value in defaults.items() if name in settings
+    }
+    assert Inverter("PI30").receive(codec.request("QBEQI")) == [b"(NAKss\r"]

@@ -97,6 +97,11 @@ def test_the_example_shows_every_setting_with_its_default(tmp_path):
         ('port = "/dev/axpert"\nbaud = 0', "baud: must be above 0, got 0"),
         ('port = "/dev/axpert"\ndialect = "PI17"', "devices.inverter.dialect"),
         ('port = "/dev/axpert"\nserial = 92932105105335', "devices.inverter.serial"),
+        ('port = "/dev/axpert"\nallow = ["buzzer_enabled"]', "allow: must list names among"),
+        ('port = "/dev/axpert"\nlimits = {x = [1, 2]}', "limits: must be NAME"),
+        ('port = "/dev/axpert"\nlimits = {bulk_voltage_v = [3, 2]}', "[3, 2]"),
+        ('port = "/dev/axpert"\nwrite_budget = -1', "write_budget: must be 0 or more"),
+        ('port = "/dev/axpert"\nstate_dir = ""', "state_dir: must name a folder"),
         ("", "devices.inverter.port: is missing"),
     ],
 )
@@ -148,3 +153,6 @@ def test_emulate_listens_on_a_socket_and_says_what_is_wrong(tmp_path, free_port)
         verb("emulate", "--pty", tmp_path / "x", "--fault", "bits")
     with pytest.raises(ConfigError, match="HOST:PORT"):
         verb("emulate", "--tcp", "here")
+    for mode, complaint in (("obey", "the modes are"), ("revert:soon", "no seconds")):
+        with pytest.raises(ConfigError, match=complaint):
+            verb("emulate", "--pty", tmp_path / "x", "--mode", mode)

@@ -3,11 +3,11 @@
 import argparse
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sunmesh import collector, service
 from sunmesh.config import Site
-from sunmesh.errors import FrameError
+from sunmesh.errors import ConfigError, FrameError
 from sunmesh.mqtt import Mesh
 from sunmesh.poll import Poller
 
@@ -15,6 +15,9 @@ from . import __version__, codec
 from .config import AxpertDevice
 from .service import Axpert
 from .transport import Link, port_of
+
+if TYPE_CHECKING:
+    from sunmesh.commands.control import Control
 
 NAME = "collector-axpert"
 DIALECTS = ("PI30", "PI30MAX", "PI18")
@@ -25,17 +28,38 @@ def pollers(site: Site, mesh: Mesh) -> list[Poller]:
     result = []
     for device, config in site.devices_of("axpert", AxpertDevice).items():
         link = Link(port_of(config, f"{NAME} for {device}"))
+        source = Axpert(config, link)
         poller = Poller(
             device,
-            Axpert(config, link),
+            source,
             mesh,
             interval_s=config.poll_interval_s,
             settings_interval_s=config.settings_interval_s,
+            control=control_of(site, mesh, device, source, config) if config.control else None,
+            why_no_commands="control = false in the configuration: nothing is set",
         )
         link.counters.update(poller.counters)
         poller.counters = link.counters  # one set, for the health message
         result.append(poller)
     return result
+
+
+def control_of(
+    site: Site, mesh: Mesh, device: str, source: Axpert, config: AxpertDevice
+) -> "Control":
+    """What puts settings into ``device``, with its counts in ``state_dir``."""
+    from sunmesh.commands.control import Control  # a collector that only reads has no use for it
+    from sunmesh.commands.ledger import Ledger
+    from sunmesh.statefile import StateFile
+
+    file = StateFile(site.path.parent / config.state_dir / f"commands-{device}.json")
+    return Control(
+        device,
+        source,
+        mesh,
+        Ledger(file, config.write_budget),
+        fresh_s=min(2 * config.settings_interval_s, 120.0),
+    )
 
 
 def decode(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,7 +119,11 @@ def emulate_arguments(parser: argparse.ArgumentParser) -> None:
     """Which device, and what goes wrong with it."""
     from sunmesh import emulation
 
+    from .emulator import MODES
+
+    habits = "; ".join(f"{name}: {what}" for name, what in MODES.items())
     parser.add_argument("--dialect", choices=DIALECTS, default="PI30MAX")
+    parser.add_argument("--mode", default="", metavar="MODE[:SECONDS]", help=habits)
     emulation.add_arguments(parser, baud=2400, device="inverter")
 
 
@@ -103,9 +131,17 @@ def emulate(options: argparse.Namespace, stop: threading.Event) -> int:
     """Be an inverter until the event is set."""
     from sunmesh import emulation
 
-    from .emulator import Inverter
+    from .emulator import MODES, REVERT_S, Inverter
 
-    return emulation.serve(NAME, options, Inverter(options.dialect), stop)
+    mode, _, seconds = options.mode.partition(":")
+    if mode and mode not in MODES:
+        raise ConfigError(f"--mode {mode}: the modes are {', '.join(MODES)}")
+    try:
+        revert_s = float(seconds or REVERT_S)
+    except ValueError as err:
+        raise ConfigError(f"--mode {options.mode}: {seconds} are no seconds") from err
+    inverter = Inverter(options.dialect, mode=mode, revert_s=revert_s)
+    return emulation.serve(NAME, options, inverter, stop)
 
 
 FAMILY = collector.Family(

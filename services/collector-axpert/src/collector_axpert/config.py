@@ -18,6 +18,11 @@ class AxpertDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     poll_interval_s: float = 5.0
     settings_interval_s: float = 60.0
     warning_table: Literal["auto", "HS", "DUO", "KING", "MAX", "MAX24"] = "auto"
+    control: bool = False
+    allow: list[str] = []
+    limits: dict[str, tuple[float, float]] = {}
+    write_budget: int = 20
+    state_dir: str = "state"
 
     def __post_init__(self) -> None:
         """Check what a type cannot say."""
@@ -38,3 +43,24 @@ class AxpertDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"settings_interval_s must not be below poll_interval_s, "
                 f"got {self.settings_interval_s}"
             )
+        if self.write_budget < 0:
+            raise ValueError(f"write_budget must be 0 or more, got {self.write_budget}")
+        if not self.state_dir:
+            raise ValueError("state_dir must name a folder")
+        if self.allow or self.limits:
+            self._check_names()
+
+    def _check_names(self) -> None:
+        """Only names that can be set; a misspelt limit would limit nothing."""
+        from . import commands  # a collector that only reads has no use for it
+
+        for name in self.allow:
+            if name not in commands.RISKY:
+                known = ", ".join(commands.RISKY)
+                raise ValueError(f"allow must list names among {known}, got {name}")
+        for name, (low, high) in self.limits.items():
+            if name not in commands.NAMES or not low <= high:
+                raise ValueError(
+                    f"limits must be NAME = [low, high] of what can be set, got {name} = "
+                    f"[{low:g}, {high:g}]"
+                )

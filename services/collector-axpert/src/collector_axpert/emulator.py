@@ -9,6 +9,7 @@ Answers are written here from the papers, not with the codec's tables: a mistake
 
 import json
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -52,6 +53,29 @@ OVERLOAD_PERCENT = 105.0
 NIGHT_W = 5.0
 LITHIUM_AND_USER = "23456789"
 """Battery types up to LIc; the emulated MAX knows them all."""
+
+MODES = {
+    "ack-ignore": "says ACK to what is set, and does nothing",
+    "nak": "says NAK to what is set, and does nothing",
+    "nak-apply": "says NAK to what is set, and does it",
+    "mute": "does not answer what is set, and does nothing",
+    "mute-apply": "does not answer what is set, and does it",
+    "revert": "goes back after so many seconds, revert:60",
+}
+"""What real devices do to set commands, besides obeying."""
+
+REVERT_S = 60.0
+
+EQUALISATION = {
+    "enabled": "0",
+    "time": "060",
+    "period": "030",
+    "current": "080",
+    "voltage": "58.40",
+    "timeout": "120",
+    "active": "0",
+}
+"""As QBEQI sends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +182,28 @@ class Inverter:
     Args:
         profile: a name of ``PROFILES``.
         world: the house it shows.
+        mode: a name of ``MODES``, how it treats what is set; empty = it obeys.
+        revert_s: when it goes back, in the mode ``revert``.
+        clock: tells it when that is.
     """
 
-    def __init__(self, profile: str = "PI30MAX", world: World | None = None) -> None:
+    def __init__(
+        self,
+        profile: str = "PI30MAX",
+        world: World | None = None,
+        *,
+        mode: str = "",
+        revert_s: float = REVERT_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """As it leaves the works."""
         self.profile = PROFILES[profile]
         self.world = world or World()
+        self.mode = mode
+        self._revert_s = revert_s
+        self._ticks = clock
+        self._before: tuple[float, dict[str, str], set[str], dict[str, str]] | None = None
+        self._equalisation = dict(EQUALISATION)
         self._on_change: Callable[[], None] = lambda: None
         self._buffer = b""
         self._codes = dict(self.profile.settings)
@@ -200,7 +240,8 @@ class Inverter:
         """Take bytes of a request; the whole frames to answer."""
         *requests, self._buffer = (self._buffer + data).split(b"\r")
         self._buffer = self._buffer[-codec.LIMIT :]
-        return [self._answer(request) for request in requests]
+        answers = [self._answer(request) for request in requests]
+        return [answer for answer in answers if answer]
 
     def nak(self) -> bytes:
         """How it refuses."""
@@ -211,20 +252,42 @@ class Inverter:
         return self.profile.name == "PI18"
 
     def _answer(self, request: bytes) -> bytes:
+        self._go_back()
         command, checksum = request[:-2].decode("latin-1"), request[-2:]
         if not command.isascii() or codec.crc(request[:-2]) != checksum:
             return self.nak()  # the stepped checksum only: POP02 with E2 0A fails here, too
         if self._is_pi18:
             if command.startswith("^S"):
-                return codec.request("^1") if self._set(command[5:], SETS_PI18) else self.nak()
+                return self._obey(command[5:], SETS_PI18, codec.request("^1"))
             data = PI18_ANSWERS[command](self) if command in PI18_ANSWERS else None
             return self.nak() if data is None else codec.reply_pi18(data)
         if command in PI30_ANSWERS:
             data = PI30_ANSWERS[command](self)
             return self.nak() if data is None else codec.reply(data)
-        return codec.reply("ACK") if self._set(command, SETS_PI30) else self.nak()
+        return self._obey(command, SETS_PI30, codec.reply("ACK"))
 
     # -- settings ----------------------------------------------------------------------------------
+
+    def _obey(self, command: str, sets: Mapping[str, Callable[..., bool]], ack: bytes) -> bytes:
+        """What it says to a set command, in its mode; empty = nothing."""
+        if not any(re.fullmatch(pattern, command) for pattern in sets):
+            return self.nak()
+        kept = (dict(self._codes), set(self._flags), dict(self._equalisation))
+        if self.mode in ("ack-ignore", "nak", "mute"):
+            return {"ack-ignore": ack, "nak": self.nak(), "mute": b""}[self.mode]
+        if not self._set(command, sets):
+            return self.nak()
+        if self.mode == "revert":
+            self._before = (self._ticks() + self._revert_s, *kept)
+        return {"nak-apply": self.nak(), "mute-apply": b""}.get(self.mode, ack)
+
+    def _go_back(self) -> None:
+        """In the mode ``revert``: have the settings of before, once their time has come."""
+        if self._before is None or self._ticks() < self._before[0]:
+            return
+        _, self._codes, self._flags, self._equalisation = self._before
+        self._before, self._changed = None, True
+        self._on_change()
 
     def _set(self, command: str, sets: Mapping[str, Callable[..., bool]]) -> bool:
         """Whether ``command`` was taken."""
@@ -273,6 +336,13 @@ class Inverter:
         if not set(letters) <= set(known):
             return False
         self._flags = self._flags | set(letters) if on else self._flags - set(letters)
+        return True
+
+    def _equalise(self, name: str, code: str) -> bool:
+        """Only a MAX equalises."""
+        if not self.profile.is_max:
+            return False
+        self._equalisation[name] = code
         return True
 
     def _reset(self) -> bool:
@@ -354,6 +424,27 @@ class Inverter:
             f"{s['battery_type']} {s['max_ac_charge_current_a']} {s['max_charge_current_a']} "
             f"{s['input_range']} {s['output_source_priority']} {s['charger_source_priority']} "
             f"9 01 0 0 {s['redischarge_voltage_v']} 0 1{more}"
+        )
+
+    def _qdi(self) -> str:
+        """What PF makes of the settings."""
+        s, on = self.profile.settings, self.profile.flags
+        flags = " ".join(str(int(letter in on)) for letter in "juvxyzbk")
+        return (
+            f"230.0 50.0 0{s['max_ac_charge_current_a'][-2:]} {s['cut_off_voltage_v']} "
+            f"{s['float_voltage_v']} {s['bulk_voltage_v']} {s['recharge_voltage_v']} "
+            f"{s['max_charge_current_a']} {s['input_range']} {s['output_source_priority']} "
+            f"{s['charger_source_priority']} {s['battery_type']} {int('a' not in on)} {flags} "
+            f"0 {s['redischarge_voltage_v']} 0 1"
+        )
+
+    def _qbeqi(self) -> str | None:
+        if not self.profile.is_max:
+            return None
+        e = self._equalisation
+        return (
+            f"{e['enabled']} {e['time']} {e['period']} {e['current']} 000 {e['voltage']} 000 "
+            f"{e['timeout']} {e['active']} 0012"
         )
 
     def _qpiws(self) -> str:
@@ -454,6 +545,8 @@ PI30_ANSWERS: dict[str, Callable[[Inverter], str | None]] = {
     "QMOD": Inverter._letter,
     "QPIWS": Inverter._qpiws,
     "QFLAG": Inverter._qflag,
+    "QDI": Inverter._qdi,
+    "QBEQI": Inverter._qbeqi,
     "QMCHGCR": lambda d: d._amperes(d.profile.charge_a, " "),
     "QMUCHGCR": lambda d: d._amperes(d.profile.ac_charge_a, " "),
     "QET": lambda d: d._wh("pv_energy_total_kwh"),
@@ -490,6 +583,12 @@ SETS_PI30: dict[str, Callable[..., bool]] = {
     r"MUCHGC0?(\d{3})": Inverter._charge_ac,
     r"PE([a-z]+)": lambda d, letters: d._switch(letters, PI30_LETTERS, on=True),
     r"PD([a-z]+)": lambda d, letters: d._switch(letters, PI30_LETTERS, on=False),
+    r"PBEQE([01])": lambda d, code: d._equalise("enabled", code),
+    r"PBEQA([01])": lambda d, code: d._equalise("active", code),
+    r"PBEQV(\d\d\.\d\d)": lambda d, code: d._equalise("voltage", code),
+    r"PBEQT(\d{3})": lambda d, code: d._equalise("time", code),
+    r"PBEQOT(\d{3})": lambda d, code: d._equalise("timeout", code),
+    r"PBEQP(\d{3})": lambda d, code: d._equalise("period", code),
     r"PF": Inverter._reset,
 }
 """Commands that a PI30 device takes. F and V are refused: the output is on."""

@@ -2,13 +2,13 @@
 
 import logging
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeGuard
 
 from sunmesh import clock
 from sunmesh.errors import FrameError, IdentityError, RefusedError, TransportError
-from sunmesh.messages import Info, Value
+from sunmesh.messages import Info, Range, Value
 from sunmesh.poll import Reading
 
 from . import codec, tables
@@ -38,6 +38,8 @@ class Dialect:
     flags: str
     energy: tuple[str, ...]
     group: str
+    defaults: str
+    equalisation: str
 
 
 DIALECTS = {
@@ -54,6 +56,8 @@ DIALECTS = {
         flags="QFLAG",
         energy=("QET", "QLT"),
         group="QPGS0",
+        defaults="QDI",
+        equalisation="QBEQI",
     ),
     "PI18": Dialect(
         name="PI18",
@@ -68,6 +72,8 @@ DIALECTS = {
         flags="^P007FLAG",
         energy=("^P005ET",),
         group="^P007PGS0",
+        defaults="^P005DI",
+        equalisation="",
     ),
 }
 
@@ -89,14 +95,22 @@ NAMEPLATE = frozenset(
 )
 """What QPIRI says of the device itself; the rest of it is settings."""
 
+EQUALISATION = "equalisation_"
+"""Settings that have a query of their own begin so; it is asked where one of them may be set."""
+
 
 class Axpert:
     """One inverter as the poll loop sees it; a :class:`sunmesh.poll.Source`.
+
+    Also a :class:`sunmesh.commands.control.Actuator`, where the configuration lets it be set.
 
     Args:
         config: its settings.
         link: the wire to it.
     """
+
+    pairs: tuple[tuple[str, str], ...] = (("float_voltage_v", "bulk_voltage_v"),)
+    passing: Collection[str] = ("equalisation_active",)
 
     def __init__(self, config: AxpertDevice, link: Link) -> None:
         """Nothing is opened yet."""
@@ -111,6 +125,8 @@ class Axpert:
         self._ratings: Values = {}
         self._energy: Values = {}
         self._changed = False
+        self._ranges: dict[str, Range] = {}
+        self.between: Callable[[], None] = lambda: None
 
     # -- the poll loop calls these -----------------------------------------------------------------
 
@@ -140,6 +156,11 @@ class Axpert:
             for name, value in facts.items()
             if name in NAMEPLATE or name.endswith("_choices_a")
         }
+        if self._config.control:
+            from . import commands  # a collector that only reads has no use for it
+
+            config = self._config
+            self._ranges = commands.ranges(dialect.name, nameplate, config.allow, config.limits)
         return Info(
             ts=clock.iso(clock.now()),
             family="axpert",
@@ -151,6 +172,8 @@ class Axpert:
             port=self._config.port,
             poll_interval_s=self._config.poll_interval_s,
             nameplate=nameplate,
+            settable=list(self._ranges),
+            ranges=self._ranges,
         )
 
     def poll(self) -> Reading:
@@ -188,13 +211,16 @@ class Axpert:
             TransportError: no answer.
         """
         dialect = self._known_dialect()
-        answers = self._ask((dialect.ratings, dialect.flags, *dialect.energy))
+        more = (dialect.equalisation,) if self._may_equalise else ()
+        answers = self._ask((dialect.ratings, dialect.flags, *more, *dialect.energy))
         self._keep_energy(answers)
         if dialect.ratings in self._damaged:
             raise self._damaged[dialect.ratings]
         self._ratings = answers.get(dialect.ratings, {})
         values = self._ratings | answers.get(dialect.flags, {})
-        return {name: value for name, value in values.items() if name not in NAMEPLATE} or None
+        for command in more:
+            values |= answers.get(command, {})
+        return _settings(values) or None
 
     def flush(self) -> None:
         """Throw away what lies in the line."""
@@ -203,6 +229,77 @@ class Axpert:
     def close(self) -> None:
         """Give the port back."""
         self._link.close()
+
+    # -- the commands call these -------------------------------------------------------------------
+
+    def ranges(self) -> dict[str, Range]:
+        """What may be set, as the device and the configuration have it."""
+        return self._ranges
+
+    def why_not(self, name: str) -> str:
+        """Why ``name`` is not among them."""
+        from . import commands
+
+        dialect = self._dialect.name if self._dialect else "PI30"
+        return commands.why_not(dialect, name, self._config.allow)
+
+    def permit(self, name: str, value: Value, current: Mapping[str, Value]) -> None:
+        """See that the battery type lets it be set; RefusedError where not."""
+        from . import commands
+
+        commands.permit(self._known_dialect().name, name, current)
+
+    def expects(self, name: str, value: Value) -> dict[str, Value]:
+        """What is read once ``name`` is set; of a factory reset, what the device calls defaults.
+
+        Raises:
+            FrameError, TransportError: it does not say; then a reset could not be proved.
+        """
+        from . import commands
+
+        if name != commands.RESET:
+            return {name: value}
+        known = _settings(self.read(("battery_type", "buzzer_enabled")))
+        defaults = self._link.ask(self._known_dialect().defaults)
+        return {name: default for name, default in defaults.items() if name in known}
+
+    def read(self, names: Collection[str]) -> dict[str, Value]:
+        """The settings that come with ``names``, by no more queries than that takes.
+
+        Raises:
+            FrameError, TransportError: a query was not answered so that it can be read.
+        """
+        dialect = self._known_dialect()
+        values: Values = {}
+        for command in dict.fromkeys(self._query(dialect, name) for name in names):
+            answer = self._link.ask(command)
+            if command == dialect.ratings:
+                self._ratings = answer
+            values |= answer
+        return _settings(values)
+
+    def write(
+        self, name: str, value: Value, current: Mapping[str, Value], sent: Callable[[], None]
+    ) -> None:
+        """Set ``name``, and hear what the device says to that.
+
+        Raises:
+            FrameError: ``nak``, or an answer that cannot be read. TransportError: none.
+        """
+        from . import commands
+
+        self._link.command(commands.build(self._known_dialect().name, name, value, current), sent)
+
+    @staticmethod
+    def _query(dialect: Dialect, name: str) -> str:
+        """Which query has ``name`` in its answer."""
+        if name.startswith(EQUALISATION):
+            return dialect.equalisation
+        return dialect.flags if name.endswith("_enabled") else dialect.ratings
+
+    @property
+    def _may_equalise(self) -> bool:
+        return any(name.startswith(EQUALISATION) for name in self._ranges)
 
     # -- parts -------------------------------------------------------------------------------------
 
@@ -264,6 +361,7 @@ class Axpert:
         pending = [name for name in commands if name and self._refusals[name] < REFUSALS]
         for _ in range(2):
             for command in pending:
+                self.between()
                 try:
                     answers[command] = self._link.ask(command, self._warning_tables())
                     self._refusals[command] = 0
@@ -316,6 +414,11 @@ def suspects(values: Values, ratings: Values) -> dict[str, str]:
         if _is_number(value) and _is_number(rating) and rating and value > factor * rating:
             result[name] = "suspect"
     return result
+
+
+def _settings(values: Values) -> Values:
+    """Without what is the device's own."""
+    return {name: value for name, value in values.items() if name not in NAMEPLATE}
 
 
 def _is_number(value: Value) -> TypeGuard[int | float]:

@@ -9,7 +9,7 @@ import os
 import select
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -195,7 +195,16 @@ class Link:
         self.flush()
         return codec.decode(command, self.exchange(command), warning_tables)
 
-    def exchange(self, command: str) -> bytes:
+    def command(self, command: str, sent: Callable[[], None]) -> None:
+        """Let the device set something, once; ``sent`` is called when the request has gone out.
+
+        Raises:
+            FrameError: refused (``nak``), or an answer of which nobody knows what it says.
+            TransportError: no answer in time, or the port is gone.
+        """
+        codec.decode(command, self.exchange(command, sent))
+
+    def exchange(self, command: str, sent: Callable[[], None] = lambda: None) -> bytes:
         """The bytes that answer ``command``, as they came; perhaps damaged, never empty.
 
         Raises:
@@ -204,6 +213,7 @@ class Link:
         self._port.flush_input()
         data = codec.request(command)
         self._port.write(data)
+        sent()
         wait_s = SLOW_S.get(codec.key_of(command), DEADLINE_S)
         if codec.is_set_command(command):
             wait_s = SET_DEADLINE_S

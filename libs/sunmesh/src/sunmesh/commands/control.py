@@ -352,7 +352,7 @@ class Control:
         rules.plan(self._values, {name: value}, self.actuator.pairs)
         self.actuator.permit(name, value, self._values)
         note = self._over_budget(wish, (name,))
-        before = self._told(target)
+        before = self._told(self._others(target))
         self._ledger.release(name)
         end = self._sent(wish, target, before, note)
         if end.stage == "applied" and target == {name: value}:
@@ -446,18 +446,21 @@ class Control:
         self.watch(values)
 
     def _has(self, target: Mapping[str, Value]) -> bool:
-        return all(same(self._values.get(name), value) for name, value in target.items())
+        return not self._others(target)
 
-    def _told(self, target: Mapping[str, Value]) -> str:
-        """What it has of ``target``, in words."""
-        if len(target) == 1:
-            return text(self._values.get(next(iter(target))))
-        return ", ".join(f"{name} {text(self._values.get(name))}" for name in target)
+    def _told(self, names: Collection[str]) -> str:
+        """What it has of ``names``, in words."""
+        if len(names) == 1:
+            return text(self._values.get(next(iter(names))))
+        return ", ".join(f"{name} {text(self._values.get(name))}" for name in names)
+
+    def _others(self, target: Mapping[str, Value]) -> list[str]:
+        """In what it differs from ``target``."""
+        return [name for name in target if not same(self._values.get(name), target[name])]
 
     def _now(self, target: Mapping[str, Value]) -> str:
         """What it has instead of ``target``."""
-        other = [name for name in target if not same(self._values.get(name), target[name])]
-        return f"it has {self._told(dict.fromkeys(other))}"
+        return f"it has {self._told(self._others(target))}"
 
     def _publish(self) -> None:
         message = Settings(clock.iso(clock.now()), self._values, self._ledger.writes())

@@ -129,6 +129,13 @@ def recorded(rows):
     return recorded
 
 
+def in_toml(value):
+    """A value as TOML writes it; a table in one line."""
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {in_toml(item)}' for key, item in value.items())} }}"
+    return json.dumps(value)
+
+
 def device_name(collector):
     """What the collector's one device is called."""
     return "inverter" if collector == "collector-axpert" else collector.removeprefix("collector-")
@@ -150,7 +157,7 @@ def devices(tmp_path, device_port):
             link = tmp_path / device_name(collector)
             text += f"[devices.{device_name(collector)}]\n"
             for key, value in DEVICES[collector]["device"].items():
-                line = f"{key} = {json.dumps(value)}\n".replace("{link}", str(link))
+                line = f"{key} = {in_toml(value)}\n".replace("{link}", str(link))
                 text += line.replace('"{port}"', str(device_port))
         return text
 

@@ -32,6 +32,8 @@ SAMPLE = {
     "settings": TOPICS.settings("inverter"),
     "device status": TOPICS.status("inverter"),
     "command": TOPICS.command("inverter"),
+    "controller's command": TOPICS.command("controller"),
+    "controller's settings": TOPICS.settings("controller"),
     "result": TOPICS.result("inverter"),
     "alarm": TOPICS.alarm("inverter", "overload"),
     "recorder's alarm": TOPICS.alarm("recorder", "spool_full"),
@@ -43,27 +45,33 @@ SAMPLE = {
 }
 OWN = {"own status", "own health"}
 ALARMS = {"alarm", "recorder's alarm"}
-DEVICE = {"telemetry", "info", "settings", "device status", "result"} | ALARMS
+COMMANDS = {"command", "controller's command"}
+SETTINGS = {"settings", "controller's settings"}
+DEVICE = {"telemetry", "info", "device status", "result"} | SETTINGS | ALARMS
 SIMULATED = {"world", "emulator"}
 KEPT = set(SAMPLE) - SIMULATED - {"mbmd"}
 WRITES = {
     **dict.fromkeys(COLLECTORS, DEVICE | {"emulator"}),
-    "group": DEVICE - {"settings", "result"},
+    "group": DEVICE - SETTINGS - {"result"},
+    "grid-relay": DEVICE - SETTINGS,
+    "controller": COMMANDS | ALARMS | {"decision", "controller's settings"},
     "recorder": {"recorder's alarm"},
     "bookkeeper": set(),
-    "web": {"command", "ack"},
+    "web": COMMANDS | {"ack"},
     "simulator": SIMULATED,
-    "home-assistant": {"command"},
+    "home-assistant": COMMANDS,
     "mbmd": {"mbmd"},
     "healthcheck": set(),
 }
 READS = {
-    **dict.fromkeys(COLLECTORS, SIMULATED | {"command"}),
-    "collector-meter": SIMULATED | {"command", "mbmd"},
+    **dict.fromkeys(COLLECTORS, SIMULATED | COMMANDS),
+    "collector-meter": SIMULATED | COMMANDS | {"mbmd"},
     "group": {"telemetry", "device status"},
+    "grid-relay": COMMANDS | ALARMS | {"telemetry"},
+    "controller": DEVICE | {"controller's command", "decision", "own status"},
     "recorder": KEPT | OWN,
     "bookkeeper": set(),
-    "web": KEPT - {"command"} | OWN,
+    "web": KEPT - COMMANDS | OWN,
     "simulator": SIMULATED,
     "home-assistant": DEVICE | {"ack"} | OWN,
     "mbmd": set(),

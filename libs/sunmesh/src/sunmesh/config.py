@@ -21,10 +21,13 @@ from .topics import NAME, RESERVED, Topics
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-FAMILIES = ("axpert", "bms", "group", "meter", "pl80", "pvs6", "temperature")
-"""Device families that a service exists for: a collector, or ``group``."""
+FAMILIES = ("axpert", "bms", "group", "meter", "pl80", "pvs6", "relay", "temperature")
+"""Device families that a service exists for: a collector, ``group`` or ``grid-relay``."""
 
-SECTIONS = ("recorder", "web", "simulator", "bookkeeper", "energy", "backup")
+SECTIONS = (
+    *("recorder", "web", "simulator", "bookkeeper", "energy", "backup"),
+    *("controller", "rules"),
+)
 """Tables of ``site.toml`` that belong to one reader each; ``energy`` to all that sum the house."""
 
 ZONES = Path("/usr/share/zoneinfo")

@@ -734,6 +734,7 @@ SECTIONS: dict[str, list[Quantity]] = {
                 ("relay_position", "grid_connected or grid_open"),
                 ("relay_feedback", "position that the feedback contact proves"),
                 ("relay_reason", "why the relay stands where it stands"),
+                ("relay_manual_until", "end of the manual override; empty without one"),
             ],
         ),
         *_rows(G, POSITIVE, [("lease_remaining_s", "until the relay falls to its safe state")]),

@@ -13,8 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sunmesh.messages import Command
-from sunmesh.voice import Condition
+from sunmesh.messages import Command, Severity
 
 Position = Literal["grid_connected", "grid_open"]
 
@@ -105,6 +104,16 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """What an alarm says for as long as it holds."""
+
+    severity: Severity
+    title: str
+    text: str
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """Where the relay has to stand now.
 
@@ -118,7 +127,7 @@ class Decision:
 
     position: Position
     reason: str
-    alarms: Mapping[str, Condition] = field(default_factory=dict)
+    alarms: Mapping[str, Trouble] = field(default_factory=dict)
 
 
 class Relay:
@@ -510,38 +519,38 @@ class Relay:
         self._unreadable = ""
         self._lapsed = ""
 
-    def _alarms(self, now: float) -> dict[str, Condition]:
-        alarms: dict[str, Condition] = {}
+    def _alarms(self, now: float) -> dict[str, Trouble]:
+        alarms: dict[str, Trouble] = {}
         self._prove(now)
         if self._no_output:
-            alarms["output_unavailable"] = Condition(
+            alarms["output_unavailable"] = Trouble(
                 "critical",
                 "the relay cannot be switched",
                 f"{self._no_output}. Every command is refused; the contactor stands where its "
                 "wiring puts it.",
             )
         if self.fault:
-            alarms["feedback_mismatch"] = Condition(
+            alarms["feedback_mismatch"] = Trouble(
                 "critical",
                 "the contactor does not follow",
                 f"{self.fault}. The grid is not opened again before somebody has looked at the "
                 f"contactor and sent {MANUAL} {AUTO}.",
             )
         if self._lapsed and self.position == CONNECTED:
-            alarms["lease_expired"] = Condition(
+            alarms["lease_expired"] = Trouble(
                 "warning",
                 "the relay fell back to the grid",
                 f"{self._lapsed[:1].upper()}{self._lapsed[1:]}: who held the grid open is silent. "
                 "It is connected until somebody asks again.",
             )
         if self._unreadable:
-            alarms["unreadable_request"] = Condition(
+            alarms["unreadable_request"] = Trouble(
                 "warning",
                 "the relay does not understand a request",
                 f"{self._unreadable}. The grid is connected.",
             )
         if self._is_spent(now):
-            alarms["switches_spent"] = Condition(
+            alarms["switches_spent"] = Trouble(
                 "warning",
                 "the relay was switched often",
                 f"{self._count()}. Once connected it stays so until some are older.",
@@ -549,7 +558,7 @@ class Relay:
             )
         return alarms | self._supply_alarms(now)
 
-    def _supply_alarms(self, now: float) -> dict[str, Condition]:
+    def _supply_alarms(self, now: float) -> dict[str, Trouble]:
         """The grid was asked for; does it come?"""
         limits = self.limits
         if not limits.has_supply or self.position != CONNECTED:
@@ -559,7 +568,7 @@ class Relay:
             return {}
         if self._supply_at is None or now - self._supply_at > SAMPLE_AGE_S:
             return {
-                "grid_unknown": Condition(
+                "grid_unknown": Trouble(
                     "warning",
                     "nobody knows whether the grid is there",
                     f"The grid has been connected for {absent_s:.0f} s, and its voltage is not "
@@ -567,7 +576,7 @@ class Relay:
                 )
             }
         return {
-            "grid_absent": Condition(
+            "grid_absent": Trouble(
                 "critical",
                 "the grid does not come",
                 f"The grid has been connected for {absent_s:.0f} s and its voltage is "

@@ -58,6 +58,8 @@ def _sqlite(url: str, read_only: bool) -> Engine:
         connection.execute("PRAGMA journal_mode=WAL")
         # With NORMAL a power cut could undo a commit that the broker has been told of.
         connection.execute("PRAGMA synchronous=FULL")
+        # What an import of years has made of the log does not stay on the card.
+        connection.execute("PRAGMA journal_size_limit=67108864")
 
     @event.listens_for(opened, "begin")
     def _(connection: Connection) -> None:

@@ -1,0 +1,415 @@
+"""What happens each turn: look, decide, write down, send, tell; and what became of it."""
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from sunmesh import clock
+from sunmesh.commands.desk import Desk, Wish
+from sunmesh.errors import MessageError, RefusedError
+from sunmesh.messages import (
+    Alarm,
+    Command,
+    Info,
+    Result,
+    Sample,
+    Settings,
+    Status,
+    Value,
+    decode,
+    encode,
+)
+from sunmesh.mqtt import Mesh, Message
+from sunmesh.statefile import StateFile
+from sunmesh.topics import parse
+from sunmesh.voice import Condition
+
+from . import engine
+from .config import MODES, Mode
+from .rules import CONNECTED, Plan
+from .state import Batch, Decision, Outcome, RelayWish, State, remembered
+from .watch import Watch
+
+log = logging.getLogger(__name__)
+
+NAME = "controller"
+OFFSET_S = 2.0
+"""Evaluated so long after a minute is over, when its last sample has arrived [s]."""
+FIRST_S = 3.0
+"""At the start, the broker is given that long to hand over what it kept [s]."""
+SETTINGS_EXPIRY_S = 60.0
+RELAY_EXPIRY_S = 10.0
+"""Commands that are older are not done: what was right then may be wrong now [s]."""
+
+Past = Callable[[], list[tuple[str, str, int, Value]]]
+"""What the database knows of the last minutes: device, quantity, minute, value."""
+
+
+class Controller:
+    """The service.
+
+    Args:
+        plan: rules and configuration.
+        mesh: the broker's client.
+        devices: the tables ``[devices.NAME]``.
+        file: where what must not be forgotten is kept.
+        past: reads the database; None = without one.
+        monotonic, now: time, for tests.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        mesh: Mesh,
+        devices: Mapping[str, Mapping[str, Any]],
+        file: StateFile,
+        past: Past | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = clock.now,
+    ) -> None:
+        """Nothing is heard or sent before :meth:`work`."""
+        self.plan, self._mesh, self._file, self._past = plan, mesh, file, past
+        self._now = now
+        self.watch = Watch(plan, devices, monotonic, now)
+        content = file.load()
+        self.state = remembered(content, clock.epoch_ms(now()), is_damaged=file.damaged)
+        self._alarms = _alarms(content.get("alarms"))
+        self._saved: dict[str, Any] | None = None
+        self._lock = threading.RLock()
+        self._wake = threading.Event()
+        self._told: dict[str, tuple[object, float]] = {}
+        self._monotonic = monotonic
+        self._problem = ""
+        self._numbers: dict[str, int] = dict.fromkeys(
+            ("evaluations", "not_good", "batches", "leases", "skipped", "unreadable"), 0
+        )
+        self._last_s: float | None = None
+        self.desk = Desk(mesh, NAME, self._take, seen=_strings(content.get("ids")))
+
+    # -- life --------------------------------------------------------------------------------------
+
+    def listen(self) -> None:
+        """Subscribe to what the rules look at, and to commands."""
+        topics = self._mesh.topics
+        for name in self.watch.names:
+            for pattern in (topics.telemetry, topics.settings, topics.info, topics.status):
+                self._mesh.subscribe(pattern(name), self._hear)
+            self._mesh.subscribe(topics.result(name), self._hear)
+        self._mesh.on_connect(self._introduce)
+        self.desk.listen()
+
+    def work(self, stop: threading.Event) -> None:
+        """Evaluate until ``stop``."""
+        self._remember_past()
+        interval_s = self.plan.config.interval_s
+        self._wait(stop, min(FIRST_S, interval_s))
+        while not stop.is_set():
+            try:
+                self.evaluate()
+            except Exception:
+                # no renewal without an evaluation: the relay goes back by itself
+                log.exception("the evaluation failed")
+            self._wait(stop, self._pause_s(interval_s))
+        self.give_back()
+
+    def _pause_s(self, interval_s: float) -> float:
+        """Until shortly after the next minute; never less than half an interval."""
+        offset_s = min(OFFSET_S, interval_s / 4)
+        past_s = (self._now().timestamp() - offset_s) % interval_s
+        pause_s = interval_s - past_s
+        return pause_s if pause_s >= interval_s / 2 else pause_s + interval_s
+
+    def _wait(self, stop: threading.Event, pause_s: float) -> None:
+        """Wait, but not when somebody chose another mode; a stop is noticed within 0.2 s."""
+        until = self._monotonic() + pause_s
+        while not stop.is_set() and not self._wake.is_set():
+            left_s = until - self._monotonic()
+            if left_s <= 0 or self._wake.wait(min(left_s, 0.2)):
+                break
+        self._wake.clear()
+
+    def _remember_past(self) -> None:
+        """The last minutes from the database, so that a restart does not blind the rules."""
+        if self._past is None:
+            return
+        try:
+            rows = self._past()
+        except Exception as err:
+            log.warning("the last minutes are not known (%s); the rules wait for new ones", err)
+            return
+        with self.watch.lock:
+            for device, name, minute, value in rows:
+                self.watch.history.put(device, name, minute, value)
+        log.info("%d minutes of the past are known", len(rows))
+
+    def give_back(self) -> None:
+        """The end: whoever stops does not keep the grid open."""
+        with self._lock:
+            hold, self.state.hold = self.state.hold, None
+            if hold is not None and self._mesh.connected:
+                reason = "the controller stops"
+                self._send_relay(RelayWish(f"relay-{_token()}", CONNECTED, hold.rule, reason))
+            self._save()
+
+    # -- one turn ----------------------------------------------------------------------------------
+
+    def evaluate(self) -> Outcome | None:
+        """Look, decide, write down, send, tell; None while the broker is away."""
+        if not self._mesh.connected:
+            self._numbers["skipped"] += 1
+            return None  # a command that waits for the broker is a ghost, and a lease ends anyway
+        began = time.perf_counter()
+        with self._lock:
+            with self.watch.lock:
+                view = self.watch.view(_token())
+                outcome = engine.decide(self.plan, self.state, view)
+            self.state = outcome.state
+            self._numbers["evaluations"] += 1
+            self._numbers["not_good"] += not outcome.is_good
+            self._tell_alarms(outcome)
+            batches = outcome.batches
+            if not self._save() and batches:
+                # what cannot be written down must not be forced
+                for batch in batches:
+                    self.state.pending.pop(batch.device, None)
+                batches = ()
+            for batch in batches:
+                self._send_batch(batch)
+            if outcome.relay is not None:
+                self._send_relay(outcome.relay)
+            for decision in outcome.decisions:
+                self._tell(decision)
+        self._last_s = time.perf_counter() - began
+        return outcome
+
+    def _save(self) -> bool:
+        """Write down what must not be forgotten, if it changed; False when that failed."""
+        content = self.state.lasting() | {
+            "alarms": msgspec.to_builtins(self._alarms),
+            "ids": self.desk.ids()[-50:],
+        }
+        if content == self._saved:
+            return True
+        try:
+            self._file.save(content)
+        except OSError as err:
+            if not self._problem:
+                log.error("%s cannot be written (%s): nothing is set", self._file.path, err)
+            self._problem = str(err)
+            return False
+        if self._problem:
+            log.info("%s can be written again", self._file.path)
+        self._problem, self._saved = "", content
+        return True
+
+    def _send_batch(self, batch: Batch) -> None:
+        self._numbers["batches"] += 1
+        command = Command(
+            "settings",
+            id=batch.id,
+            values=dict(batch.values),
+            by=f"{NAME}:{batch.rule}",
+            reason=batch.reason,
+            expires=clock.iso(self._now() + timedelta(seconds=SETTINGS_EXPIRY_S)),
+        )
+        log.info("%s: %s of %s: %s", batch.rule, dict(batch.values), batch.device, batch.reason)
+        self._publish(batch.device, command, SETTINGS_EXPIRY_S)
+
+    def _send_relay(self, wish: RelayWish) -> None:
+        self._numbers["leases"] += wish.renews
+        command = Command(
+            "relay_position",
+            wish.position,
+            id=wish.id,
+            lease_s=wish.lease_s,
+            by=f"{NAME}:{wish.rule}",
+            reason=wish.reason,
+            expires=clock.iso(self._now() + timedelta(seconds=RELAY_EXPIRY_S)),
+        )
+        level = logging.DEBUG if wish.renews else logging.INFO
+        log.log(level, "%s: %s: %s", wish.rule, wish.position, wish.reason)
+        self._publish(self.plan.config.relay, command, RELAY_EXPIRY_S)
+
+    def _publish(self, device: str, command: Command, expiry_s: float) -> None:
+        topic = self._mesh.topics.command(device)
+        self._mesh.publish(topic, encode(command), expiry_s=round(expiry_s))
+
+    def _tell(self, decision: Decision) -> None:
+        """Publish a decision that is new; one that stays the same now and then."""
+        outcome = (decision.mode, decision.kind, decision.did, decision.wants)
+        told = self._told.get(decision.rule)
+        at = self._monotonic()
+        is_new = decision.changed or told is None or told[0] != outcome
+        repeat_s = self.plan.config.repeat_min * 60
+        if not is_new and told is not None and at - told[1] < repeat_s:
+            return
+        self._told[decision.rule] = (outcome, at)
+        document = {
+            "ts": clock.iso(self._now()),
+            "rule": decision.rule,
+            "mode": decision.mode,
+            "saw": decision.saw,
+            "wants": decision.wants,
+            "did": decision.did,
+            "why": decision.why,
+            "changed": is_new,
+        }
+        payload = json.dumps(document, ensure_ascii=False).encode()
+        self._mesh.publish(self._mesh.topics.decision(decision.rule), payload, retain=True)
+
+    def _tell_alarms(self, outcome: Outcome) -> None:
+        wanted = dict(outcome.alarms)
+        if self._problem:
+            wanted["state-unwritable"] = Condition(
+                "critical",
+                "The controller cannot write down what it does",
+                f"{self._file.path}: {self._problem}. No setting is changed until it can.",
+            )
+        now = clock.iso(self._now())
+        for code, condition in wanted.items():
+            known = self._alarms.get(code)
+            if known is not None and (known.title, known.severity) == (
+                condition.title,
+                condition.severity,
+            ):
+                continue  # its text may be another one: ages and counts move on
+            self._alarms[code] = alarm = Alarm(
+                known.id if known else f"{NAME}-{code}-{now}",
+                "raised",
+                condition.severity,
+                condition.title,
+                condition.text,
+                now,
+                condition.value,
+            )
+            self._publish_alarm(code, alarm)
+        for code in self._alarms.keys() - wanted.keys():
+            old = self._alarms.pop(code)
+            text = "It is over."
+            cleared = Alarm(old.id, "cleared", old.severity, old.title, text, now)
+            self._publish_alarm(code, cleared)
+
+    def _publish_alarm(self, code: str, alarm: Alarm) -> None:
+        self._mesh.publish(self._mesh.topics.alarm(NAME, code), encode(alarm), retain=True)
+
+    # -- the mesh ----------------------------------------------------------------------------------
+
+    def _hear(self, message: Message) -> None:
+        """Something of a device."""
+        address = parse(message.topic)
+        if address is None or not message.payload:
+            return
+        name = address.device
+        try:
+            match address.kind:
+                case "telemetry":
+                    self.watch.hear_sample(name, decode(Sample, message.payload))
+                case "settings":
+                    self.watch.hear_settings(name, decode(Settings, message.payload))
+                case "info":
+                    self.watch.hear_info(name, decode(Info, message.payload))
+                case "status":
+                    self.watch.hear_status(name, decode(Status, message.payload))
+                case "result":
+                    self._hear_result(name, decode(Result, message.payload))
+        except MessageError as err:
+            if not self._numbers["unreadable"]:
+                log.warning("%s: %s", message.topic, err)
+            self._numbers["unreadable"] += 1
+
+    def _hear_result(self, device: str, result: Result) -> None:
+        if not (result.by or "").startswith(f"{NAME}:"):
+            return
+        with self._lock:
+            now_ms = clock.epoch_ms(self._now())
+            _, part, name = result.id.partition("/")
+            if part and result.stage == "applied":
+                ms = clock.epoch_ms(clock.parse(result.ts))
+                self.watch.hear_applied(device, name, result.value, ms)
+            before = self.state.failures
+            self.state = engine.hear(self.plan, self.state, device, result, now_ms)
+            for rule, why in self.state.failures.items():
+                if before.get(rule) != why:
+                    log.warning("%s: %s", rule, why)
+
+    # -- modes -------------------------------------------------------------------------------------
+
+    def _take(self, wish: Wish) -> None:
+        """A command: ``mode``, or ``rule.NAME``."""
+        value = wish.value
+        if value not in MODES:
+            raise RefusedError(f"{wish.name} is {', '.join(MODES)}, not {value!r}")
+        rule = ""
+        if wish.name != "mode":
+            word, _, rule = wish.name.partition(".")
+            if word != "rule" or self.plan.rule(rule) is None:
+                known = ", ".join(each.name for each in self.plan.rules)
+                raise RefusedError(f"{wish.name} is not known; mode is, and rule.NAME of {known}")
+        mode: Mode = next(each for each in MODES if each == value)
+        self.desk.say(wish, "accepted")
+        with self._lock:
+            self.state = engine.set_mode(self.plan, self.state, mode, rule)
+            is_kept = self._save()
+        log.info("%s is %s, says %s", wish.name, mode, wish.by or "somebody")
+        self._introduce()
+        detail = "" if is_kept else f"until the next restart: {self._problem}"
+        self.desk.say(wish, "applied", detail)
+        self._wake.set()
+
+    def settings(self) -> dict[str, Value]:
+        """The modes, as they are published."""
+        modes: dict[str, Value] = {"mode": self.state.mode}
+        for rule in self.plan.rules:
+            modes[f"rule.{rule.name}"] = self.state.modes.get(rule.name, rule.mode)
+        return modes
+
+    def _introduce(self) -> None:
+        message = Settings(clock.iso(self._now()), self.settings())
+        self._mesh.publish(self._mesh.topics.settings(NAME), encode(message), retain=True)
+
+    # -- health ------------------------------------------------------------------------------------
+
+    def counters(self) -> dict[str, int | float | str | None]:
+        """What belongs into the health message."""
+        state = self.state
+        hold = state.hold
+        return {
+            **self._numbers,
+            **self.desk.counters,
+            "mode": state.mode,
+            "rules": len(self.plan.rules),
+            "rules_active": sum(kept.is_active for kept in state.rules.values()),
+            "rules_blind": sum(kept.blind_ms > 0 for kept in state.rules.values()),
+            "alarms": len(self._alarms),
+            "forced": len(state.forced),
+            "writes_24h": sum(len(all_ms) for all_ms in state.writes_ms.values()),
+            "grid_open_for": hold.rule if hold else None,
+            "evaluation_s": None if self._last_s is None else round(self._last_s, 4),
+            "state_ok": int(not self._problem),
+        }
+
+
+def _token() -> str:
+    """Makes ids of commands; no two evaluations of any run share one."""
+    return os.urandom(8).hex()
+
+
+def _alarms(content: object) -> dict[str, Alarm]:
+    """Alarms that were raised when the last run ended: they are cleared, or go on, by their id."""
+    try:
+        return msgspec.convert(content or {}, dict[str, Alarm])
+    except msgspec.ValidationError:
+        return {}
+
+
+def _strings(content: object) -> list[str]:
+    return [item for item in content if isinstance(item, str)] if isinstance(content, list) else []
+
+
+__all__ = ["Controller", "State"]

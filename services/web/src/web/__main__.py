@@ -4,22 +4,28 @@ import argparse
 import ctypes
 import errno
 import gc
+import getpass
 import logging
+import sys
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
+import sunmesh.database  # noqa: F401 - first, so that SQLAlchemy comes without what it drags in
 from sunmesh import service
 from sunmesh.config import Site, default_path, load
-from sunmesh.errors import ConfigError
+from sunmesh.errors import ConfigError, SunmeshError
 from sunmesh.mqtt import Mesh
 
 from . import __version__
+from .accounts import Accounts
 from .app import create_app
 from .board import Board
 from .config import WebConfig, web_of
+from .controls import Controls
 from .live import Live
+from .orders import Orders
 from .queries import History
 
 log = logging.getLogger(__name__)
@@ -57,17 +63,20 @@ def run(site: Site) -> int:
     live = Live(mesh, site.devices)
     history = History(site.database.sqlalchemy_url(), site.site.zone, config.left_out)
     board = Board(config, site, live, history)
+    accounts = Accounts(site.database.sqlalchemy_url())
+    controls = Controls(board, Orders(live, accounts))
     sockets: dict[int, object] = {}
     try:
         server = create_server(
-            create_app(site, board),
+            create_app(site, board, accounts, controls),
             map=sockets,
             host=config.host,
             port=config.port,
             threads=config.threads,
             ident=None,
             channel_request_lookahead=1,  # so that a stream learns that its page has gone
-            clear_untrusted_proxy_headers=True,
+            # web.access judges them: whoever sends any without being trusted is not local.
+            clear_untrusted_proxy_headers=False,
         )
     except OSError as err:
         where = f"{config.host}:{config.port}"
@@ -82,8 +91,9 @@ def run(site: Site) -> int:
     def work(stop: threading.Event) -> None:
         gc.collect()  # what the imports left behind
         give_back()
-        for target in (board.serve, board.keep_facts):
-            threading.Thread(target=target, args=(stop,), name=target.__name__, daemon=True).start()
+        for target in (board.serve, board.keep_facts, controls.serve):
+            name = target.__qualname__
+            threading.Thread(target=target, args=(stop,), name=name, daemon=True).start()
         for host, port in _addresses(server, config):
             log.info("the portal is at http://%s:%s/", host, port)
         tidied, reads = time.monotonic(), 0
@@ -97,6 +107,7 @@ def run(site: Site) -> int:
         server.task_dispatcher.shutdown(cancel_pending=True, timeout=STOP_S)
         wasyncore.close_all(sockets, ignore_all=True)
         history.close()
+        accounts.close()
 
     def counters() -> dict[str, int | float | str | None]:
         return {
@@ -106,6 +117,21 @@ def run(site: Site) -> int:
         }
 
     return service.run(NAME, __version__, mesh, work, counters)
+
+
+def password(site: Site, name: str) -> int:
+    """Give an admin another password, or make one: the way back in for who has forgotten it."""
+    accounts = Accounts(site.database.sqlalchemy_url())
+    text = getpass.getpass("another password: ") if sys.stdin.isatty() else sys.stdin.readline()
+    try:
+        done = accounts.rescue(name, text.rstrip("\n"))
+    except SunmeshError as err:
+        print(f"{NAME}: {err}", file=sys.stderr)
+        return 1
+    finally:
+        accounts.close()
+    print(done)
+    return 0
 
 
 def _addresses(server: object, config: WebConfig) -> list[tuple[str, int]]:
@@ -127,14 +153,20 @@ def entry(arguments: list[str] | None = None) -> int:
         prog=NAME, description="The portal: what the house does now, and what it did on any day."
     )
     parser.add_argument("--version", action="version", version=f"{NAME} {__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="run")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verb = verbs.add_parser("run", help="serve the portal until stopped")
     verb.add_argument("--config", type=Path, help="site.toml (default: $SUNMESH_CONFIG or ./)")
     verb.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    rescue = verbs.add_parser("password", help="set an admin's password, read from the terminal")
+    rescue.add_argument("name", help="of the account; made, as an admin's, where there is none")
+    rescue.add_argument("--config", type=Path, help="site.toml (default: $SUNMESH_CONFIG or ./)")
     options = parser.parse_args(arguments)
+    site = load(options.config or default_path(), NAME)
+    if options.verb == "password":
+        return password(site, options.name)
     service.setup_logging(options.log_level)
     share_heap()
-    return run(load(options.config or default_path(), NAME))
+    return run(site)
 
 
 def main() -> None:

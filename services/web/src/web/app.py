@@ -11,19 +11,23 @@ from sunmesh.config import Site
 from werkzeug.exceptions import HTTPException
 
 from . import __version__, words
+from .accounts import Accounts
 from .board import Board
 from .config import web_of
+from .controls import Controls
+from .guard import guard
 from .live import Live
+from .orders import Orders
 from .queries import History
-from .views import day, now
+from .views import account, control, day, now
 
-NAVIGATION = (("now.page", "Now"), ("day.today", "Day"))
+NAVIGATION = (("now.page", "Now"), ("day.today", "Day"), ("control.page", "Control"))
 """Endpoint and name of each page, in order."""
 
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; "
-        "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; "
+        "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; "
         "frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
@@ -39,6 +43,7 @@ STATIC = Path(__file__).parent / "static"
 ADVICE = {
     HTTPStatus.NOT_FOUND: "Nothing lives at this address.",
     HTTPStatus.METHOD_NOT_ALLOWED: "This page can only be read.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "That is more than any form here has.",
     HTTPStatus.INTERNAL_SERVER_ERROR: (
         "The portal made a mistake. Its log says where; the rest of the house is not touched by it."
     ),
@@ -63,12 +68,19 @@ def asset(name: str) -> str:
     return url_for("static", filename=name, v=_mark(name))
 
 
-def create_app(config: Site, board: Board | None = None) -> Flask:
+def create_app(
+    config: Site,
+    board: Board | None = None,
+    accounts: Accounts | None = None,
+    controls: Controls | None = None,
+) -> Flask:
     """The portal for one site.
 
     Args:
         config: the site's configuration.
         board: with live values; without it one that hears nothing (the pages still render).
+        accounts: of the people; without it those of the configuration's database.
+        controls: of the devices; without it those of ``board`` and ``accounts``.
 
     Raises:
         ConfigError: a wrong ``[web]``.
@@ -77,13 +89,18 @@ def create_app(config: Site, board: Board | None = None) -> Flask:
     if board is None:
         history = History(config.database.sqlalchemy_url(), config.site.zone, web.left_out)
         board = Board(web, config, Live(None, config.devices), history)
+    accounts = accounts or Accounts(config.database.sqlalchemy_url(), board.live.now)
+    controls = controls or Controls(board, Orders(board.live, accounts))
     app = Flask(__name__, static_folder=str(STATIC), template_folder="templates")
     app.config["MAX_CONTENT_LENGTH"] = 64 * 1024
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
     app.extensions["board"] = board
-    app.register_blueprint(now.blueprint)
-    app.register_blueprint(day.blueprint)
+    app.extensions["accounts"] = accounts
+    app.extensions["controls"] = controls
+    for each in (now, day, control, account):
+        app.register_blueprint(each.blueprint)
+    guard(app, web)
 
     @app.context_processor
     def common() -> dict[str, object]:

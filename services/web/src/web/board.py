@@ -798,7 +798,7 @@ class Board:
         seen = 0
         while not stop.is_set():
             seen = self.live.wait(seen, TICK_S)
-            if len(self.streams):
+            if self.streams.count("now"):
                 try:
                     with self._lock:
                         self._publish()

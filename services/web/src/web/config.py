@@ -1,11 +1,29 @@
 """``[web]`` of ``site.toml``."""
 
+from collections.abc import Iterable
+from ipaddress import ip_network
+from typing import Literal
+
 import msgspec
 from sunmesh.config import Site
 from sunmesh.house import EnergySection
 
+from .access import Network
+
 SPARE_THREADS = 3
 """Threads that event streams never take: pages and charts are always answered."""
+
+PRIVATE = (
+    "127.0.0.0/8",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "169.254.0.0/16",
+    "::1/128",
+    "fc00::/7",
+    "fe80::/10",
+)
+"""What nobody on the internet has."""
 
 
 class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -18,6 +36,9 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         battery_kwh: usable energy of the battery; without it the portal learns it from history.
         battery_reserve_percent: state of charge that the owner counts as empty.
         left_out: devices that measure what others already count; shown, but not summed.
+        viewing: ``open`` = whoever is in the local network may look; ``login`` = members only.
+        local_networks: where commands may come from.
+        trusted_proxies: whose X-Forwarded-For is believed.
     """
 
     host: str = "127.0.0.1"
@@ -26,6 +47,9 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     battery_kwh: float | None = None
     battery_reserve_percent: float = 10.0
     left_out: tuple[str, ...] = ()
+    viewing: Literal["open", "login"] = "open"
+    local_networks: tuple[str, ...] = PRIVATE
+    trusted_proxies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check what a type cannot say."""
@@ -43,11 +67,33 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"battery_reserve_percent must be 0 to below 100, got "
                 f"{self.battery_reserve_percent}"
             )
+        for key in ("local_networks", "trusted_proxies"):
+            for text in getattr(self, key):
+                try:
+                    ip_network(text)
+                except ValueError:
+                    raise ValueError(
+                        f"{key} must be networks such as 192.168.0.0/16, got {text!r}"
+                    ) from None
+
+    @property
+    def local(self) -> tuple[Network, ...]:
+        """``local_networks``, as networks."""
+        return _networks(self.local_networks)
+
+    @property
+    def trusted(self) -> tuple[Network, ...]:
+        """``trusted_proxies``, as networks."""
+        return _networks(self.trusted_proxies)
 
     @property
     def streams(self) -> int:
         """Live streams at a time; the next page falls back to polling."""
         return self.threads - SPARE_THREADS
+
+
+def _networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    return tuple(ip_network(text) for text in texts)
 
 
 def web_of(site: Site) -> WebConfig:

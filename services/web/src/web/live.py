@@ -32,9 +32,24 @@ FORGET_S = 86_400.0
 DEVICES = 200
 """More devices than this are not kept: a broker full of rubbish must not fill the memory."""
 ALARMS = 500
+RULES = 200
 PAUSES = 5
 QUEUE = 16
 """Messages that a page may lag behind before it is dropped."""
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What a rule of the controller saw, wanted and did; read as far as it is understood."""
+
+    ts: str
+    rule: str = ""
+    mode: str = ""
+    saw: Any = None
+    wants: Any = None
+    did: Any = None
+    why: str = ""
+    changed: bool = False
+
 
 KINDS: Mapping[str, type[msgspec.Struct]] = {
     "telemetry": Sample,
@@ -43,6 +58,7 @@ KINDS: Mapping[str, type[msgspec.Struct]] = {
     "status": Status,
     "alarm": Alarm,
     "service_status": ServiceStatus,
+    "decision": Decision,
 }
 
 
@@ -65,6 +81,7 @@ class State:
     devices: dict[str, Memory] = field(default_factory=dict)
     alarms: dict[tuple[str, str], Alarm] = field(default_factory=dict)
     services: dict[str, ServiceStatus] = field(default_factory=dict)
+    decisions: dict[str, Decision] = field(default_factory=dict)
 
 
 class Live:
@@ -122,6 +139,9 @@ class Live:
                     self._state.alarms[key] = content
             elif isinstance(content, ServiceStatus):
                 self._state.services[address.device] = content
+            elif isinstance(content, Decision):
+                if len(self._state.decisions) < RULES or address.device in self._state.decisions:
+                    self._state.decisions[address.device] = content
             else:
                 self._remember(address.device, content, retained=message.retain)
             self._tell()
@@ -153,6 +173,8 @@ class Live:
             self._state.alarms.pop((device, code), None)
         elif kind == "service_status":
             self._state.services.pop(device, None)
+        elif kind == "decision":
+            self._state.decisions.pop(device, None)
         elif device in self._state.devices:
             memory = self._state.devices[device]
             if kind == "telemetry":
@@ -201,6 +223,7 @@ class Live:
                 },
                 dict(self._state.alarms),
                 dict(self._state.services),
+                dict(self._state.decisions),
             )
 
     def devices(self, state: State) -> list[Device]:
@@ -264,9 +287,10 @@ def _naturally(name: str) -> list[tuple[int, str]]:
 
 
 class Stream:
-    """One open page's queue."""
+    """One open page's queue. ``channel``: what it wants to hear of."""
 
-    def __init__(self) -> None:
+    def __init__(self, channel: str = "now") -> None:
+        self.channel = channel
         self._queue: queue.Queue[bytes | None] = queue.Queue(QUEUE)
         self.closed = False
 
@@ -317,12 +341,17 @@ class Streams:
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self) -> Stream | None:
+    def count(self, channel: str) -> int:
+        """How many hear of ``channel``."""
+        with self._lock:
+            return sum(stream.channel == channel for stream in self._open)
+
+    def open(self, channel: str = "now") -> Stream | None:
         """A new stream; None when there are as many as threads allow."""
         with self._lock:
             if self._ended or len(self._open) >= self.limit:
                 return None
-            stream = Stream()
+            stream = Stream(channel)
             self._open.add(stream)
             return stream
 
@@ -332,10 +361,11 @@ class Streams:
         with self._lock:
             self._open.discard(stream)
 
-    def send(self, event: bytes) -> None:
-        """To every page; the ones that lag behind are dropped."""
+    def send(self, event: bytes, channel: str = "now") -> None:
+        """To every page of ``channel``; the ones that lag behind are dropped."""
         with self._lock:
-            slow = [stream for stream in self._open if not stream.put(event)]
+            mine = [stream for stream in self._open if stream.channel == channel]
+            slow = [stream for stream in mine if not stream.put(event)]
             self.dropped += len(slow)
             self._open.difference_update(slow)
 

@@ -1,4 +1,4 @@
-"""History, read from the database that the recorder writes. The only file with SQL in it.
+"""History, read from the database that the recorder writes. SQL stands here and in ``accounts``.
 
 Read-only by connection, not by good will. No query touches more than the range it is asked for:
 ``sample`` is clustered by (series_id, ts), and a day is thinned out inside the database.
@@ -141,6 +141,15 @@ class Day:
     roles: Roles = field(default_factory=Roles)
 
 
+@dataclass(frozen=True, slots=True)
+class Switching:
+    """A relay that has taken a position."""
+
+    ms: int
+    position: str
+    reason: str
+
+
 @dataclass(slots=True)
 class _Kept:
     """A day in memory, and how far each of its series was read."""
@@ -159,6 +168,23 @@ def bounds(day: date, zone: tzinfo) -> tuple[int, int]:
     start = datetime.combine(day, time_of_day(), zone)
     end = datetime.combine(day + timedelta(days=1), time_of_day(), zone)
     return round(start.timestamp() * 1000), round(end.timestamp() * 1000)
+
+
+def explain(url_text: str, err: Exception) -> str:
+    """Why a database cannot be read, and what to look at, without a password."""
+    url = make_url(url_text)
+    sqlite = url.get_backend_name() == "sqlite"
+    where = url.database if sqlite else f"{url.host}:{url.port or 3306}/{url.database}"
+    text = str(getattr(err, "orig", None) or err)
+    if "no such table" in text or "1146" in text:
+        return f"the database {where} has no tables yet; the recorder makes them when it starts"
+    if "unable to open" in text:
+        return f"there is no database {where} yet; the recorder makes it when it starts"
+    if "1045" in text or "1044" in text:
+        return f"the database {where} refuses the portal's user; look at [database]"
+    if "2003" in text or "2013" in text or "2006" in text:
+        return f"the database {where} does not answer; is it running?"
+    return f"the database {where} cannot be read: {text.splitlines()[0]}"
 
 
 class History:
@@ -241,23 +267,7 @@ class History:
             with self._connect().connect() as connection:
                 return connection.execute(query).fetchall()
         except (SQLAlchemyError, OSError, RuntimeError) as err:
-            raise HistoryError(self._explain(err)) from err
-
-    def _explain(self, err: Exception) -> str:
-        """Why, and what to look at, without a password."""
-        url = make_url(self._url)
-        sqlite = url.get_backend_name() == "sqlite"
-        where = url.database if sqlite else f"{url.host}:{url.port or 3306}/{url.database}"
-        text = str(getattr(err, "orig", None) or err)
-        if "no such table" in text or "1146" in text:
-            return f"the database {where} has no tables yet; the recorder makes them when it starts"
-        if "unable to open" in text:
-            return f"there is no database {where} yet; the recorder makes it when it starts"
-        if "1045" in text or "1044" in text:
-            return f"the database {where} refuses the portal's user; look at [database]"
-        if "2003" in text or "2013" in text or "2006" in text:
-            return f"the database {where} does not answer; is it running?"
-        return f"the database {where} cannot be read: {text.splitlines()[0]}"
+            raise HistoryError(explain(self._url, err)) from err
 
     def close(self) -> None:
         """Give back the connections."""
@@ -575,6 +585,41 @@ class History:
             .order_by(state.c.ts)
         )
         return [(int(row[0]), str(row[1])) for row in (*earlier, *rows)]
+
+    # -- what a relay did --------------------------------------------------------------------------
+
+    def switchings(self, device: str, most: int = 20) -> list[Switching]:
+        """The last positions of a relay, the newest first, each with the reason it gave.
+
+        Raises:
+            HistoryError: the database cannot be read.
+        """
+        known = self.series()
+        number = known.get((device, "relay_position"))
+        if number is None:
+            return []
+        rows = self._rows(
+            select(state.c.ts, state.c.value)
+            .where(state.c.series_id == number)
+            .order_by(state.c.ts.desc())
+            .limit(most)
+        )
+        if not rows:
+            return []
+        reasons: list[tuple[int, str]] = []
+        why = known.get((device, "relay_reason"))
+        if why is not None:
+            # A reason may change while the relay stands, so there may be many between two rows.
+            for row in rows:
+                found = self._rows(
+                    select(state.c.ts, state.c.value)
+                    .where(state.c.series_id == why, state.c.ts <= int(row[0]))
+                    .order_by(state.c.ts.desc())
+                    .limit(1)
+                )
+                reasons += [(int(row[0]), str(one[1])) for one in found]
+        told = dict(reasons)
+        return [Switching(int(row[0]), str(row[1]), told.get(int(row[0]), "")) for row in rows]
 
     # -- what the headline needs -------------------------------------------------------------------
 

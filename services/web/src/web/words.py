@@ -51,6 +51,7 @@ LABELS = {
     "input_range": "Accepted grid range",
     "inverter_loss_power_w": "Inverter's own use",
     "load_energy_total_kwh": "Used by the house in total",
+    "lease_remaining_s": "Lease ends in",
     "load_percent": "Inverter load",
     "load_power_w": "House",
     "max_ac_charge_current_a": "Charging limit from the grid",
@@ -66,6 +67,11 @@ LABELS = {
     "pv2_current_a": "Panels 2, current",
     "recharge_voltage_v": "Back to the grid below",
     "redischarge_voltage_v": "Back to the battery above",
+    "relay_feedback": "Proved by its contact",
+    "relay_manual_until": "By hand until",
+    "relay_position": "Transfer relay",
+    "relay_reason": "Why it stands so",
+    "switch_count": "Switchings",
     "warnings": "Warnings",
 }
 """Plain-language names; what is missing here is made from the vocabulary's own name."""
@@ -110,6 +116,27 @@ CHOICES = {
         "solar_first": "the sun first",
         "solar_and_utility": "sun and grid",
         "solar_only": "the sun only",
+    },
+    "relay_position": {
+        "grid_connected": "grid connected",
+        "grid_open": "grid disconnected",
+    },
+    "relay_feedback": {
+        "grid_connected": "grid connected",
+        "grid_open": "grid disconnected",
+    },
+    "relay_reason": {
+        "startup": "the relay service has just started",
+        "leased": "the controller asked for it and keeps asking",
+        "asked": "the controller asked for it",
+        "lease_expired": "nobody renewed the lease: the controller is silent",
+        "manual": "set by hand",
+        "manual_ended": "the time set by hand is over",
+        "broker_lost": "the broker is lost",
+        "unreadable_request": "a request could not be read",
+        "fault": "a fault: somebody has to look",
+        "no_output": "the output cannot be driven",
+        "stopping": "the relay service stopped",
     },
 }
 

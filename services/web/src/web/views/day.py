@@ -16,10 +16,10 @@ from sunmesh import clock
 from werkzeug.wrappers import Response as BaseResponse
 
 from .. import words
-from ..board import Board
 from ..energy import Books
 from ..queries import WIDTH_MS, Day, HistoryError
 from ..stack import Point, split, stack
+from . import board
 
 blueprint = Blueprint("day", __name__)
 
@@ -49,12 +49,6 @@ class Total:
     label: str
     text: str
     how: str
-
-
-def board() -> Board:
-    """The application's board."""
-    result: Board = current_app.extensions["board"]
-    return result
 
 
 def today() -> date:

@@ -3,11 +3,15 @@
 import time
 from collections.abc import Callable, Iterator
 
-from flask import Blueprint, Response, current_app, render_template, request
+from flask import Blueprint, Response, render_template, request
 
+from ..accounts import AccountsError
 from ..board import Board, slots
 from ..flow import HEIGHT, RADIUS, WIDTH
+from ..guard import SESSION, accounts, visitor
 from ..live import Stream
+from . import board
+from .control import controls
 
 blueprint = Blueprint("now", __name__)
 
@@ -15,12 +19,6 @@ BEAT_S = 15.0
 """A comment at least this often, so that proxies and browsers know the stream lives."""
 LOOK_S = 1.0
 """How often a stream looks whether its page has gone."""
-
-
-def board() -> Board:
-    """The application's board."""
-    result: Board = current_app.extensions["board"]
-    return result
 
 
 @blueprint.get("/")
@@ -69,8 +67,12 @@ def events(
 
 @blueprint.get("/live")
 def live() -> Response:
-    """Server-sent events: ``full`` once, then ``patch`` with the texts that changed."""
-    stream = board().open()
+    """Server-sent events: ``full`` once, then ``patch`` with the texts that changed.
+
+    With ``?page=control`` instead ``changed``, whenever that page is to be fetched anew.
+    """
+    opener = controls().open if request.args.get("page") == "control" else board().open
+    stream = opener()
     if stream is None:
         return Response(
             "Too many open pages; this one asks from time to time instead.\n",
@@ -78,7 +80,18 @@ def live() -> Response:
             mimetype="text/plain",
             headers={"Retry-After": "60"},
         )
-    gone = request.environ.get("waitress.client_disconnected", lambda: False)
+    left = request.environ.get("waitress.client_disconnected", lambda: False)
+    people, token = accounts(), request.cookies.get(SESSION, "") if visitor() else ""
+
+    def gone() -> bool:
+        """The page was closed, or whose it was has logged out."""
+        if left():
+            return True
+        try:
+            return bool(token) and people.visitor(token) is None
+        except AccountsError:
+            return True
+
     return Response(
         events(board(), stream, gone),
         mimetype="text/event-stream",

@@ -162,6 +162,9 @@ def compare(
         family = families[owner]
         name, _, element = series.partition("/")
         result.devices[device] += 1
+        if family not in devices.FAMILIES:  # a relay's position is its own doing
+            result.beyond[family] += 1
+            continue
         if name in devices.FAMILIES[family].live_only:
             result.beyond[family] += 1
             continue
@@ -188,6 +191,8 @@ def owners_of(log: WorldLog, families: Mapping[str, str]) -> dict[str, str]:
     owners = {}
     for name, family in families.items():
         owners[name] = name
+        if family not in devices.FAMILIES:
+            continue
         for place in range(0, len(log.worlds), 20):
             owners |= dict.fromkeys(log.said(family, name, place), name)
     return owners

@@ -91,7 +91,8 @@ def stand_ins(tmp_path):
     folder = tmp_path / "bin"
     folder.mkdir()
     collectors = {name: STAND_INS["collector-axpert"] for name in demo.COLLECTORS}
-    for name, code in (collectors | STAND_INS | {"bookkeeper": STAND_INS["recorder"]}).items():
+    others = dict.fromkeys(("bookkeeper", "controller", "grid-relay"), STAND_INS["recorder"])
+    for name, code in (collectors | STAND_INS | others).items():
         path = folder / name
         path.write_text(f"#!{sys.executable}\n{code}")
         path.chmod(0o755)
@@ -241,6 +242,8 @@ def options(tmp_path, **changes):
         "latitude": 43.46,
         "longitude": 11.88,
         "time_zone": "Europe/Rome",
+        "control": "",
+        "storm": False,
     }
     return Namespace(**(given | changes))
 
@@ -295,10 +298,12 @@ def test_each_device_has_an_emulator_and_its_collector_a_user(tmp_path):
     plan.folder.mkdir()
     demo.write(plan)
     site = load(plan.site, "web")
-    assert site.devices.keys() == {name for each in demo.EMULATORS for name in each.tables}
+    emulated = {name for each in demo.EMULATORS for name in each.tables}
+    assert site.devices.keys() == emulated | {demo.RELAY}
     commands = demo.commands(plan)
     assert {each.name for each in demo.EMULATORS} < commands.keys()
-    for family in {table["family"] for table in site.devices.values()}:
+    assert {"controller", demo.RELAY} < commands.keys()
+    for family in {site.devices[name]["family"] for name in emulated}:
         assert f"collector-{family}" in commands
         assert (plan.folder / "secrets" / f"collector-{family}").exists()
     assert demo.waits_for(plan, "collector-axpert") == plan.folder / "inverter.pty"
@@ -309,11 +314,49 @@ def test_each_device_has_an_emulator_and_its_collector_a_user(tmp_path):
     assert f"acl_file {rules}" in (plan.folder / "broker" / "mosquitto.conf").read_text()
 
 
+def test_a_storm_is_a_house_of_its_own(tmp_path):
+    plan = demo.plan_of(options(tmp_path, storm=True))
+    assert (plan.speed, plan.days) == (demo.STORM_SPEED, 0.0)
+    plan.folder.mkdir()
+    demo.write(plan)
+    own = load(plan.site, "simulator").section("simulator", SimulatorConfig)
+    assert own.battery_capacity_ah == demo.STORM_BATTERY_AH
+    assert own.calendar == (Fault("storm", 9000.0, 18000.0),)
+    assert own.relay_file == demo.RELAY_FILE
+
+
+@pytest.mark.parametrize(
+    ("control", "is_new", "asks"),
+    [("", True, "on"), ("", False, None), ("shadow", False, "shadow"), ("off", True, "off")],
+)
+def test_the_rules_are_asked_once(tmp_path, mesh, topics, eventually, control, is_new, asks):
+    plan = demo.plan_of(options(tmp_path, control=control))
+    if not is_new:
+        (plan.folder / "state").mkdir(parents=True)
+        (plan.folder / "state" / "controller.json").touch()
+    heard = []
+    rules = mesh("controller")
+    rules.subscribe(topics.command("controller"), lambda m: heard.append(json.loads(m.payload)))
+    rules.subscribe("done", lambda m: heard.append(None))
+    demo.Watcher(plan)._turn_on(watcher := mesh("web"))
+    for _ in range(2):
+        rules.publish(topics.service_status("controller"), b'{"state":"online"}', retain=True)
+    rules.drain(30)
+    watcher.drain(30)
+    watcher.publish("done", b"")
+    eventually(lambda: None in heard)
+    assert [body["value"] for body in heard if body] == ([asks] if asks else [])
+
+
 def test_fresh_forgets_the_house_and_nothing_else(tmp_path):
     plan = demo.plan_of(options(tmp_path))
     plan.folder.mkdir()
     demo.write(plan)
-    for name in ("sunmesh.db", "sunmesh.db-wal", "house.json", "history.json", "my-notes.txt"):
+    (plan.folder / "state").mkdir()
+    for name in (
+        *("sunmesh.db", "sunmesh.db-wal", "house.json", "history.json", "relay"),
+        "my-notes.txt",
+    ):
         (plan.folder / name).write_text("{}")
     demo.forget(plan)
     assert sorted(path.name for path in plan.folder.iterdir()) == ["my-notes.txt", "site.toml"]

@@ -68,6 +68,25 @@ def test_what_is_published_can_be_looked_up_later(mesh, heard, eventually, tmp_p
     assert lines == [told for _, told in heard]
 
 
+def test_the_house_follows_the_relay_s_file(mesh, tmp_path):
+    relay = tmp_path / "relay"
+    simulator = Simulator(World(House(), START), mesh("simulator"), relay_file=relay)
+    for content, is_open in (
+        (None, False),
+        ("1\n", True),
+        ("0\n", False),
+        ("1", True),
+        ("", False),
+        ("open", False),
+    ):
+        if content is not None:
+            relay.write_text(content)
+        simulator.turn(1.0)
+        assert simulator.world.relay_open is is_open
+        seen = simulator.world.values.get("inverter.grid_voltage_v")
+        assert seen == (0.0 if is_open else None)
+
+
 def test_settings_of_an_emulator_reach_the_model(mesh, topics, eventually):
     house = mesh("simulator")
     emulator = mesh("emulator")

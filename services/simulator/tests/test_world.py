@@ -7,11 +7,14 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulator import inverter
+from simulator import demo, inverter
 from simulator.battery import energy_at
 from simulator.config import House
+from simulator.devices import axpert
 from simulator.faults import Calendar, Fault
+from simulator.state import world_at
 from simulator.world import USUAL_A_DAY_KWH, World, seconds
+from sunmesh import clock
 from sunmesh.vocabulary import VOCABULARY
 
 DAY = 86_400.0
@@ -136,7 +139,9 @@ CHOICES = st.builds(
 FAULTS = st.lists(
     st.builds(
         Fault,
-        st.sampled_from(["grid_outage", "cloud_burst", "cell_weak", "overload", "pv_string_lost"]),
+        st.sampled_from(
+            ["grid_outage", "cloud_burst", "storm", "cell_weak", "overload", "pv_string_lost"]
+        ),
         st.floats(0.0, DAY),
         st.floats(60.0, DAY),
         st.just("pv2"),
@@ -300,6 +305,9 @@ def test_faults_reach_the_world():
     assert lost["faults"] == ["pv_string_lost:pv2"]
     cloud = world_with(Fault("cloud_burst", 0.0, 600.0))
     assert cloud["irradiance_w_m2"] < 0.6 * plain["irradiance_w_m2"]
+    storm = world_with(Fault("storm", 0.0, 600.0))
+    assert storm["pv_available_power_w"] < 0.2 * plain["pv_available_power_w"]
+    assert storm["outdoor_temperature_c"] < plain["outdoor_temperature_c"] - 5.0
     assert world_with(Fault("overload", 0.0, 600.0))["load_percent"] > 110.0
     assert world_with(Fault("grid_outage", 0.0, 600.0))["grid_voltage_v"] == 0.0
     weak = world_with(Fault("cell_weak", 0.0, 600.0, cell=3))
@@ -308,6 +316,48 @@ def test_faults_reach_the_world():
     silent = world_with(Fault("silent", 0.0, 600.0, "inverter"))
     assert silent.pop("faults") == ["silent:inverter"]
     assert silent == {k: v for k, v in plain.items() if k != "faults"}
+
+
+def test_an_open_relay_keeps_the_grid_from_the_inverter_and_not_from_the_meter():
+    world = World(HOUSE, JUNE, settings=inverter.Settings(output_source_priority="USB"))
+    world.step(60.0)
+    assert world.values["device_mode"] == "line"
+    assert world.values["grid_power_w"] > 0.0
+    told = axpert(world.snapshot())
+    assert told["grid_voltage_v"] > 200.0
+    world.relay_open = True
+    world.step(60.0)
+    assert world.values["grid_voltage_v"] > 200.0
+    assert world.values["grid_power_w"] == 0.0
+    assert world.values["device_mode"] == "battery"
+    assert abs(balance(world.values)) < 1e-6
+    told = axpert(world.snapshot())
+    assert told["grid_voltage_v"] == told["grid_frequency_hz"] == 0.0
+    assert "line_fail" in told["warnings"]
+    world.relay_open = False
+    world.step(60.0)
+    assert world.values["device_mode"] == "line"
+
+
+def test_a_storm_empties_the_demo_s_battery_and_the_next_sun_fills_it():
+    """As `demo --storm` has it, with the relay as the rules would set it."""
+    origin = clock.parse(demo.STORM_START).timestamp()
+    house = House(battery_capacity_ah=demo.STORM_BATTERY_AH)
+    calendar = Calendar(origin, (Fault("storm", 9000.0, 18000.0),))
+    world = world_at(house, calendar, origin, None)
+    world.advance(origin + 9000.0, 60.0)
+    assert world.values["battery_voltage_v"] > 51.8, "the rules let the grid go before it"
+    world.relay_open = True
+    while world.values.get("battery_voltage_v", 99.0) > 51.2:
+        world.step(60.0)
+        assert world.time < origin + 9000.0 + 18000.0, "before the storm is over"
+    assert "storm" in world.values["faults"]
+    world.relay_open = False
+    world.settings = inverter.Settings(output_source_priority="USB")
+    while world.values["battery_voltage_v"] < 53.5:
+        world.step(60.0)
+        assert world.time < origin + 11 * 3600.0, "on the same day"
+    assert world.time > origin + 9000.0 + 18000.0, "when the storm is over"
 
 
 def test_the_weak_cell_is_the_first_to_be_low():

@@ -13,7 +13,7 @@ from sunmesh.errors import ConfigError
 from sunmesh.mqtt import Mesh
 
 from . import history, state
-from .config import LATITUDE, LONGITUDE, TIME_ZONE, SimulatorConfig, house, state_path
+from .config import LATITUDE, LONGITUDE, TIME_ZONE, SimulatorConfig, house, relay_path, state_path
 from .faults import Calendar
 from .service import Simulator
 from .world import DAY_S, World, seconds
@@ -52,6 +52,7 @@ def _run(arguments: argparse.Namespace) -> int:
         inverter=own.inverter,
         speed=arguments.speed,
         state_file=path,
+        relay_file=relay_path(site, own),
         log_file=arguments.log_world,
     )
     return service.run(NAME, version(NAME), mesh, simulator.run, simulator.counters)
@@ -208,6 +209,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--broker", choices=("auto", "mosquitto", "embedded"), default="auto")
     demo.add_argument("--broker-port", type=int, default=18830, help="(default 18830)")
+    demo.add_argument(
+        "--control",
+        choices=("off", "shadow", "on"),
+        default="",
+        help="what the rules may do (default: on in a new house)",
+    )
+    demo.add_argument(
+        "--storm",
+        action="store_true",
+        help="twenty minutes at 30 times the speed: a storm empties a small battery, the rules "
+        "bring the grid and let it go again (begins anew)",
+    )
     demo.add_argument("--fresh", action="store_true", help="forget the house of earlier runs")
     return parser
 

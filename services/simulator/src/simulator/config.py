@@ -29,6 +29,9 @@ class SimulatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         outages_a_day: chance of a grid outage on a day.
         load_factor: makes the family thrifty or wasteful.
         inverter: name of the device whose settings the house follows.
+        relay_file: what the grid's relay writes (``grid-relay`` with ``by = "file"``): while it
+            holds ``1`` the inverter is cut off the grid; empty = no relay. Seen from the
+            configuration's folder.
         default_faults: whether the demo's calendar runs.
         faults: entries of the owner's own calendar, ``[[simulator.faults]]``.
     """
@@ -42,6 +45,7 @@ class SimulatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     outages_a_day: float = 0.06
     load_factor: float = 1.0
     inverter: str = "inverter"
+    relay_file: str = ""
     default_faults: bool = True
     faults: tuple[Fault, ...] = ()
 
@@ -127,3 +131,8 @@ def house(site: config.Site, own: SimulatorConfig) -> House:
 def state_path(site: config.Site, own: SimulatorConfig) -> Path:
     """Where the state file lies."""
     return site.path.parent / own.state_file
+
+
+def relay_path(site: config.Site, own: SimulatorConfig) -> Path | None:
+    """What the relay writes; None without a relay."""
+    return site.path.parent / own.relay_file if own.relay_file else None

@@ -35,7 +35,7 @@ from typing import Any, TextIO
 
 from sunmesh import config
 from sunmesh.errors import ConfigError, MessageError
-from sunmesh.messages import Sample, decode
+from sunmesh.messages import Command, Sample, decode, encode
 from sunmesh.mqtt import Mesh, Message
 
 from .config import LATITUDE, LONGITUDE, TIME_ZONE
@@ -156,8 +156,29 @@ names = {{ {ROOF_NAMES} }}
 """Who plays which devices of the house."""
 
 COLLECTORS = tuple(dict.fromkeys(emulator.collector for emulator in EMULATORS))
-SERVICES = (*COLLECTORS, "bookkeeper", "recorder", "simulator", "web")
+SERVICES = (
+    *(*COLLECTORS, "bookkeeper", "controller", "grid-relay"),
+    *("recorder", "simulator", "web"),
+)
 """What runs beside broker and emulators, and as which users of the broker."""
+
+
+RELAY = "grid-relay"
+"""The device and the service that stand between the inverter and the grid."""
+RELAY_FILE = "relay"
+"""What it writes and the house reads: 1 = the inverter is cut off the grid."""
+STORM_SPEED = 30.0
+"""An hour of the storm in two minutes."""
+STORM_START = "2026-06-12T05:00:00Z"
+"""Seven in the morning, on a clear day of the usual house."""
+STORM = """
+[[simulator.faults]]
+kind = "storm"
+start_s = 9000.0
+duration_s = 18000.0
+"""
+"""From half past nine until half past two, with a battery that lasts for a morning."""
+STORM_BATTERY_AH = 60.0
 
 
 class DemoError(Exception):
@@ -183,6 +204,8 @@ class Plan:
         gateway_port: of the emulated gateway, on the loopback.
         place: latitude and longitude of the house [deg].
         time_zone: in which its people live.
+        control: the rules' mode: off, shadow or on; empty = on in a new house, else as it was.
+        storm: a day of another calendar: a storm empties a small battery.
     """
 
     folder: Path
@@ -199,6 +222,8 @@ class Plan:
     gateway_port: int = GATEWAY_PORTS.start
     place: tuple[float, float] = (LATITUDE, LONGITUDE)
     time_zone: str = TIME_ZONE
+    control: str = ""
+    storm: bool = False
 
     @property
     def house(self) -> dict[str, Any]:
@@ -270,6 +295,9 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     Raises:
         DemoError: an option makes no sense here.
     """
+    if arguments.storm:
+        arguments.speed, arguments.start, arguments.days = STORM_SPEED, STORM_START, 0.0
+        arguments.fresh = True
     for name in ("port", "broker_port"):
         if not 0 < getattr(arguments, name) < 65536:
             raise DemoError(f"--{name.replace('_', '-')} must be 1 to 65535")
@@ -286,12 +314,14 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
         seed=arguments.seed,
         speed=arguments.speed,
         days=arguments.days,
-        calendar=_calendar(arguments.calendar),
+        calendar=STORM if arguments.storm else _calendar(arguments.calendar),
         start=arguments.start or "",
         world_log=arguments.log_world.resolve() if arguments.log_world else None,
         gateway_port=_free({arguments.port, arguments.broker_port}),
         place=(arguments.latitude, arguments.longitude),
         time_zone=arguments.time_zone,
+        control=arguments.control,
+        storm=arguments.storm,
     )
 
 
@@ -420,10 +450,11 @@ def forget(plan: Plan) -> None:
         "demo.log",
         "*.pty",
         "*.state.json",
+        RELAY_FILE,
     ):
         for path in plan.folder.glob(pattern):
             path.unlink()
-    for name in ("broker", "secrets", "spool", "w1"):
+    for name in ("broker", "secrets", "spool", "state", "w1"):
         shutil.rmtree(plan.folder / name, ignore_errors=True)
 
 
@@ -476,6 +507,8 @@ def site_toml(plan: Plan) -> str:
     """The demo's ``site.toml``."""
     protocol = "3.1.1" if plan.embedded else "5"
     calendar = f"default_faults = false\n\n{plan.calendar}" if plan.calendar else ""
+    battery = f"battery_capacity_ah = {STORM_BATTERY_AH}\n" if plan.storm else ""
+    minute_s = max(60.0 / plan.speed, 1.0)
     devices = "".join(
         f"\n[devices.{name}]\nfamily = {json.dumps(emulator.family)}\n{plan.fill_in(table)}"
         for emulator in EMULATORS
@@ -504,7 +537,18 @@ port = {plan.port}
 [simulator]
 seed = {plan.seed}
 state_file = "house.json"
-{calendar}{devices}"""
+relay_file = "{RELAY_FILE}"
+{battery}{calendar}
+[controller]
+interval_s = {minute_s:g}
+minute_s = {minute_s:g}
+
+[devices.{RELAY}]
+family = "relay"
+min_connected_s = {5 * minute_s:g}
+output = {{ by = "file", path = "{RELAY_FILE}" }}
+supply = {{ device = "{DEVICE}" }}
+{devices}"""
 
 
 def mosquitto_conf(plan: Plan) -> str:
@@ -642,6 +686,8 @@ def commands(plan: Plan) -> dict[str, list[str]]:
         "simulator": house,
         **emulators,
         **collectors,
+        RELAY: [str(program(RELAY)), "run", *site],
+        "controller": [str(program("controller")), "run", *site],
         "recorder": [str(program("recorder")), "run", *site],
         # a long history is booked behind the page, and gives way to it
         "bookkeeper": ["nice", "-n", "10", str(program("bookkeeper")), "run", *site],
@@ -760,6 +806,7 @@ class Watcher:
             log.exception("the demo's own site")
             return
         mesh = Mesh(site.broker, site.topics, "web", instance="demo")
+        self._turn_on(mesh)
         mesh.subscribe(site.topics.telemetry(DEVICE), self._hear)
         mesh.start()
         began = time.monotonic()
@@ -776,6 +823,23 @@ class Watcher:
         finally:
             mesh.stop(0.2)
         self._tell_backlog()
+
+    def _turn_on(self, mesh: Mesh) -> None:
+        """Ask the rules to work as planned, once they are there to hear it."""
+        mode = self._plan.control
+        if not mode and not (self._plan.folder / "state" / "controller.json").exists():
+            mode = "on"
+        if not mode:
+            return
+        asked = threading.Event()
+
+        def ask(message: Message) -> None:
+            if b'"online"' in message.payload and not asked.is_set():
+                asked.set()
+                command = Command("mode", mode, by="demo")
+                mesh.publish(mesh.topics.command("controller"), encode(command))
+
+        mesh.subscribe(mesh.topics.service_status("controller"), ask)
 
     def _tell_backlog(self) -> None:
         """Say how far a long history has been summed up, which goes on behind the page."""

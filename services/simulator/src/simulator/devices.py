@@ -75,8 +75,8 @@ def axpert(world: World) -> Values:
     warnings = [code for code, _, is_set in AXPERT_WARNINGS if is_set(world)]
     raised = {bit for code, bit, _ in AXPERT_WARNINGS if code in warnings}
     return {
-        "grid_voltage_v": round(world["grid_voltage_v"], 1),
-        "grid_frequency_hz": round(world["grid_frequency_hz"], 1),
+        "grid_voltage_v": round(_behind_relay(world, "grid_voltage_v"), 1),
+        "grid_frequency_hz": round(_behind_relay(world, "grid_frequency_hz"), 1),
         "ac_output_voltage_v": round(world["ac_output_voltage_v"], 1),
         "ac_output_frequency_hz": round(world["ac_output_frequency_hz"], 1),
         "ac_output_apparent_power_va": round(world["ac_output_apparent_power_va"]),
@@ -118,6 +118,11 @@ def axpert(world: World) -> Values:
     }
 
 
+def _behind_relay(world: World, name: str) -> float:
+    """What the inverter sees of the grid, which a relay may keep from it."""
+    return float(world.get(f"inverter.{name}", world[name]))
+
+
 def _load_percent(world: World) -> int:
     """The higher share of the rated watts and volt-amperes, which are the same number."""
     most = max(world["ac_output_power_w"], world["ac_output_apparent_power_va"])
@@ -126,7 +131,7 @@ def _load_percent(world: World) -> int:
 
 AXPERT_WARNINGS: tuple[tuple[str, int, Callable[[World], bool]], ...] = (
     ("pv_loss", 0, lambda world: world["pv_power_w"] + world["pv2_power_w"] < 5.0),
-    ("line_fail", 5, lambda world: world["grid_voltage_v"] < NO_GRID_V),
+    ("line_fail", 5, lambda world: _behind_relay(world, "grid_voltage_v") < NO_GRID_V),
     ("battery_low", 12, lambda world: world["battery_voltage_v"] < 46.5),
     ("overload", 16, lambda world: _load_percent(world) > 105),
 )

@@ -15,6 +15,7 @@ import msgspec
 IN_THE_WORLD = {
     "grid_outage": "the grid is gone",
     "cloud_burst": "a black cloud before the sun",
+    "storm": "days without sun, colder by six degrees",
     "pv_string_lost": "a string gives nothing; device: pv1 or pv2",
     "cell_weak": "a cell's connection has four times its resistance; cell: 1 = first",
     "overload": "somebody welds: the house wants more than the inverter is rated for",
@@ -32,7 +33,7 @@ IN_THE_DEVICE = {
 }
 KINDS = IN_THE_WORLD | ON_THE_LINE | IN_THE_DEVICE
 STRINGS = ("pv1", "pv2")
-NAMELESS = ("grid_outage", "cloud_burst", "cell_weak", "overload")
+NAMELESS = ("grid_outage", "cloud_burst", "storm", "cell_weak", "overload")
 """Kinds that concern the house as a whole."""
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 

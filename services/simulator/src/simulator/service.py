@@ -29,6 +29,8 @@ class Simulator:
         mesh: where it is published and where settings come from.
         speed: simulated seconds for each real one.
         state_file: where it is saved every minute and at the end; None = nowhere.
+        relay_file: what the grid's relay has written: ``1`` = the inverter is cut off the grid;
+            missing or anything else = it is not. None = there is no relay.
         log_file: what was published, as JSON lines with the real time; None = nowhere.
         monotonic: the real clock [s].
     """
@@ -41,6 +43,7 @@ class Simulator:
         inverter: str = "inverter",
         speed: float = 1.0,
         state_file: Path | None = None,
+        relay_file: Path | None = None,
         log_file: Path | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -52,6 +55,7 @@ class Simulator:
         self._mesh = mesh
         self._speed = speed
         self._state_file = state_file
+        self._relay_file = relay_file
         self._log_file = log_file
         self._monotonic = monotonic
         self._topic = mesh.topics.sim("world")
@@ -79,6 +83,7 @@ class Simulator:
 
     def turn(self, elapsed_s: float) -> None:
         """Let ``elapsed_s`` simulated seconds pass and publish what is."""
+        self.world.relay_open = self._is_relay_open()
         with self._lock:
             target = self.world.time + elapsed_s
             while target - self.world.time > 1e-6:
@@ -101,6 +106,14 @@ class Simulator:
             "world_time": self.world.time,
             "faults": ",".join(self._faults) or None,
         }
+
+    def _is_relay_open(self) -> bool:
+        if self._relay_file is None:
+            return False
+        try:
+            return self._relay_file.read_bytes().strip() == b"1"
+        except OSError:
+            return False
 
     def _note(self, snapshot: dict[str, object]) -> None:
         """Append ``snapshot`` to the log, before anybody can hear of it."""

@@ -10,6 +10,9 @@ Signs are the mesh's: what feeds the house is positive. At every step
 ``pv_total_power_w + grid_power_w + battery_power_w = load_power_w + inverter_loss_power_w``, and
 what the battery gives at its terminals is what its cells lose less the heat in them.
 
+The inverter's way to the grid may be cut by a relay (:attr:`World.relay_open`), behind the meter.
+While it is, ``inverter.grid_voltage_v`` and ``inverter.grid_frequency_hz`` say what it sees.
+
 What is no part of the house has keys with the name of the device that measures it in front:
 ``shed.battery_voltage_v``, ``roof.pv_power_w``. The annex under that roof has a balance of its own,
 ``roof.pv_power_w + roof.grid_power_w = roof.load_power_w``; summed with the house's it is the
@@ -50,6 +53,13 @@ METER_COUNTERS = ("grid_import_energy_kwh", "grid_export_energy_kwh")
 """What the meter counts, and begins anew when it is replaced."""
 ROOF, SHED = "roof", "shed"
 """Devices that measure what is no part of the house."""
+STORM_LIGHT = 0.12
+"""What a storm leaves of an overcast sky's light."""
+INVERTER = "inverter"
+_BEHIND_OPEN_RELAY = {
+    "grid_voltage_v": grid.OUTAGE.voltage_v,
+    "grid_frequency_hz": grid.OUTAGE.frequency_hz,
+}
 
 Values = dict[str, Any]
 
@@ -68,6 +78,7 @@ class World:
         battery_loss_wh: heat in the battery since this object was made [Wh].
         annex: the building under the second roof.
         shed: in the garden.
+        relay_open: the inverter is cut off the grid.
     """
 
     def __init__(
@@ -92,6 +103,7 @@ class World:
         self.battery_loss_wh = 0.0
         self.annex = Annex.after(days, house.seed)
         self.shed = Shed()
+        self.relay_open = False
         self._meter_base = dict.fromkeys(METER_COUNTERS, 0.0)
         self._resets: set[float] = set()
         self._sun_at = sun.sun_path(house.latitude, house.longitude)
@@ -119,9 +131,13 @@ class World:
         sky = weather.sky(house.seed, t, house.latitude, house.longitude)
         if "cloud_burst" in kinds:
             sky = weather.Sky(0.97, sky.temperature_c - 2.0)
+        if "storm" in kinds:
+            sky = weather.Sky(1.0, sky.temperature_c - 6.0)
         towards = self._sun_at(t)
         beam, diffuse = sun.clear_sky(towards[2])
         beam, diffuse = beam * sky.beam_part(), diffuse * sky.diffuse_part()
+        if "storm" in kinds:
+            diffuse *= STORM_LIGHT
         light = [sun.on_plane(beam, diffuse, towards, plane) for plane in self._planes]
         offers = [
             pv.DARK if name in lost else pv.offer(array, watts, sky.temperature_c)
@@ -132,6 +148,7 @@ class World:
             if "grid_outage" in kinds
             else grid.at(house.seed, t, house.outages_a_day, house.grid_v, house.grid_hz)
         )
+        feed = grid.OUTAGE if self.relay_open else supply
         wanted = self._load_at(t, sky.temperature_c) * house.load_factor
         wanted = min(wanted, inverter.RATED_W * 1.2)  # beyond, it would trip at once
         if "overload" in kinds:
@@ -139,9 +156,7 @@ class World:
 
         # What the inverter makes of it.
         before_v = self.values.get("battery_voltage_v", self.pack.open_v)
-        inverter.choose_source(
-            self.memory, self.settings, self.pack, before_v, supply.is_present, dt
-        )
+        inverter.choose_source(self.memory, self.settings, self.pack, before_v, feed.is_present, dt)
         offered = offers[0].power_w + offers[1].power_w
         wish = inverter.decide(
             self.memory,
@@ -149,7 +164,7 @@ class World:
             self.pack,
             pv_w=offered,
             load_w=wanted,
-            grid_present=supply.is_present,
+            grid_present=feed.is_present,
             may_charge=self._battery_c > 0.0,
             dt=dt,
         )
@@ -183,7 +198,7 @@ class World:
         pv1_w, pv2_w = (offer.power_w * part for offer in offers)
         pv1_v, pv1_a = offers[0].at(pv1_w)
         pv2_v, pv2_a = offers[1].at(pv2_w)
-        output_v, output_hz = self._output(wish.mode, supply, t)
+        output_v, output_hz = self._output(wish.mode, feed, t)
         cell_v = list(flow.cell_v)
         self.values = {
             "pv_power_w": pv1_w,
@@ -218,6 +233,7 @@ class World:
             "bus_voltage_v": 0.0 if wish.mode == "standby" else 365.0 + 0.006 * wish.pv_w,
             "grid_voltage_v": supply.voltage_v,
             "grid_frequency_hz": supply.frequency_hz,
+            **(_of(INVERTER, _BEHIND_OPEN_RELAY) if self.relay_open else {}),
             "grid_power_w": wish.grid_w,
             "heat_sink_temperature_c": self._heat_sink_c,
             "outdoor_temperature_c": sky.temperature_c,

@@ -13,6 +13,7 @@ BENCHES = (
     "noise",
     "families",
     "memory",
+    "commands",
     "latency",
     "recorder",
     "loss",

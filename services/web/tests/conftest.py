@@ -1,12 +1,13 @@
 """A database as the recorder leaves it, on SQLite and on MariaDB, filled by the test."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 from sqlalchemy import create_engine, text
 from sunmesh.config import Site, load
 from sunmesh.vocabulary import quantity
@@ -14,6 +15,8 @@ from web.board import Board
 from web.config import WebConfig
 from web.live import Live
 from web.queries import History
+
+from .windows import SIZES, Visit
 
 ROME = ZoneInfo("Europe/Rome")
 
@@ -158,3 +161,38 @@ def board(site: Callable[..., Site], clock: Clock) -> Callable[..., Board]:
     yield make
     for one in made:
         one.history.close()
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """One headless Chromium for all tests here."""
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
+        )
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
+    """Opens pages in windows of their own."""
+    contexts = []
+
+    def make(size: str = "desk", scheme: str = "light", **options) -> Visit:
+        width, height = SIZES[size]
+        context = browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            is_mobile=size == "phone",
+            has_touch=size == "phone",
+            **options,
+        )
+        context.set_default_timeout(60_000)
+        contexts.append(context)
+        return Visit(context.new_page())
+
+    yield make
+    for context in contexts:
+        context.close()

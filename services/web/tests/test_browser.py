@@ -1,30 +1,21 @@
 """The pages in a real browser, on a real broker."""
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from itertools import count, islice
-from pathlib import Path
 from statistics import median
 from zoneinfo import ZoneInfo
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, sync_playwright
 from sunmesh import clock
-from sunmesh.config import load
 from sunmesh.messages import Info, Sample, Status, encode
 from sunmesh.testing import quickest, wait_for
-from waitress import create_server, wasyncore
-from web.app import create_app
-from web.board import Board
-from web.config import WebConfig
-from web.live import Live
-from web.queries import History
+
+from .windows import SIZES, Portal, text_is
 
 pytestmark = pytest.mark.browser
 
 ZONE = ZoneInfo("Europe/Bratislava")
-SIZES = {"phone": (360, 740), "desk": (1280, 860)}
 VALUES = {
     "grid_voltage_v": 231.0,
     "ac_output_power_w": 400,
@@ -38,73 +29,6 @@ VALUES = {
     "device_mode": "battery",
     "warnings": ["overload"],
 }
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    """One headless Chromium for all tests here."""
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(
-            executable_path=chromium,
-            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
-        )
-        yield made
-        made.close()
-
-
-class Portal:
-    """The portal in this process, so that a test can restart it on its port."""
-
-    def __init__(self, site_path: Path, mesh: Callable[..., object], port: int) -> None:
-        self.site = load(site_path, "web", {})
-        self.config = self.site.section("web", WebConfig)
-        self.port = port
-        self.url = f"http://127.0.0.1:{port}"
-        self._mesh = mesh
-        self._stop = threading.Event()
-        self._threads: list[threading.Thread] = []
-
-    def start(self) -> None:
-        self._stop = threading.Event()
-        client = self._mesh("web")
-        live = Live(client, self.site.devices)
-        self.history = History(self.site.database.sqlalchemy_url(), self.site.site.zone)
-        self.board = Board(self.config, self.site, live, self.history)
-        self._sockets: dict[int, object] = {}
-        self._server = create_server(
-            create_app(self.site, self.board),
-            map=self._sockets,
-            host="127.0.0.1",
-            port=self.port,
-            threads=self.config.threads,
-            channel_request_lookahead=1,
-        )
-        self._client = client
-        self._threads = [
-            threading.Thread(target=target, daemon=True)
-            for target in (
-                lambda: self.board.serve(self._stop),
-                lambda: self.board.keep_facts(self._stop),
-                self._loop,
-            )
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def _loop(self) -> None:
-        while not self._stop.is_set():
-            wasyncore.loop(timeout=0.1, use_poll=True, map=self._sockets, count=1)
-
-    def stop(self) -> None:
-        self._stop.set()
-        self.board.streams.end()
-        self.board.live.wake()
-        for thread in self._threads:
-            thread.join(30)
-        self._server.task_dispatcher.shutdown(cancel_pending=True, timeout=2)
-        wasyncore.close_all(self._sockets, ignore_all=True)
-        self._client.stop(0.2)
-        self.history.close()
 
 
 @pytest.fixture
@@ -149,51 +73,6 @@ class House:
 @pytest.fixture
 def house(mesh, topics) -> House:
     return House(mesh("collector-axpert"), topics)
-
-
-class Visit:
-    """A page, with everything that it asked for and complained of."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-        page.on("request", self._asked)
-        page.on("console", lambda m: self.complaints.append(f"{m.type}: {m.text}"))
-        page.on("pageerror", lambda e: self.complaints.append(f"error: {e}"))
-
-    def _asked(self, request: Request) -> None:
-        self.requests.append(request.url)
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
-    """Opens pages in windows of their own."""
-    contexts = []
-
-    def make(size: str = "desk", scheme: str = "light", **options) -> Visit:
-        width, height = SIZES[size]
-        context = browser.new_context(
-            viewport={"width": width, "height": height},
-            color_scheme=scheme,
-            is_mobile=size == "phone",
-            has_touch=size == "phone",
-            **options,
-        )
-        context.set_default_timeout(60_000)
-        contexts.append(context)
-        return Visit(context.new_page())
-
-    yield make
-    for context in contexts:
-        context.close()
-
-
-def text_is(page: Page, selector: str, wanted: str) -> None:
-    page.wait_for_function(
-        "([s, t]) => document.querySelector(s)?.textContent.replaceAll('\\u00a0', ' ') === t",
-        arg=[selector, wanted],
-    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -14,7 +14,8 @@ import psutil
 import pytest
 from sunmesh import clock
 from sunmesh.messages import Sample, ServiceStatus, decode, encode
-from sunmesh.testing import quickest
+from sunmesh.testing import migrated, quickest
+from web.accounts import Accounts
 from web.queries import WIDTH_MS
 
 WEB = [sys.executable, "-m", "web", "run", "--config"]
@@ -184,6 +185,45 @@ def test_pages_that_leave_give_their_threads_back(portal, eventually) -> None:
         assert running.get("/now.json")
         for page in pages:
             page.close()
+
+
+def settled(url: str, host: str = "127.0.0.1", **headers: str) -> str:
+    """The page of the first visit, asked for with these headers."""
+    asked = urllib.request.Request(url + "/setup", headers={"Host": host, **headers})
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        return answer.read().decode()
+
+
+def test_what_a_proxy_says_reaches_the_guard(portal, tmp_path) -> None:
+    url = f"sqlite:///{tmp_path}/house.db"
+    migrated(url)
+    running = portal(url)
+    assert 'name="password"' in settled(running.url)
+    for name in ("X-Forwarded-For", "X-Real-IP", "Forwarded"):
+        page = settled(running.url, **{name: "192.168.1.20"})
+        assert 'name="password"' not in page
+        assert "a proxy at 127.0.0.1 stands between" in page
+    assert "by its IP address" in settled(running.url, "rebound.example")
+
+
+def test_a_forgotten_password_is_set_on_the_machine_itself(site_file, tmp_path) -> None:
+    url = f"sqlite:///{tmp_path}/house.db"
+    site = site_file(f'[database]\nurl = "{url}"\n')
+    command = [*WEB[:3], "password", "Anna", "--config", str(site)]
+
+    def ask(text: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60)
+
+    missing = ask("the sun also rises\n")
+    assert missing.returncode == 1
+    assert missing.stderr.startswith("web: there is no database")
+    migrated(url)
+    assert "at least 8 characters" in ask("short\n").stderr
+    assert ask("the sun also rises\n").stdout == "anna is a new admin\n"
+    assert "anna has another password" in ask("and it sets as well\n").stdout
+    people = Accounts(url)
+    assert people.visitor(people.log_in("anna", "and it sets as well", "::1")).role == "admin"
+    people.close()
 
 
 def run(site: Path) -> subprocess.CompletedProcess[str]:

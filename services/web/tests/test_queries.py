@@ -282,3 +282,25 @@ def test_a_booked_day_shows_the_books_and_its_correction_soon(
     corrected = history.day(day).books
     assert corrected.load == 1.0
     assert corrected.note("load") == "edited"
+
+
+def test_switchings_are_the_newest_with_the_reason_of_their_moment(database, history) -> None:
+    assert history.switchings("grid-relay") == []
+    start = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
+    rows = []
+    for number in range(25):
+        is_open = number % 2 == 1
+        values = {
+            "relay_position": "grid_open" if is_open else "grid_connected",
+            "relay_reason": "leased" if is_open else "lease_expired",
+        }
+        rows.append((start + timedelta(hours=number), values))
+    # A reason that changes while the relay stands belongs to no switching.
+    rows.append((start + timedelta(hours=24, minutes=5), {"relay_reason": "asked"}))
+    database.add(rows, device="grid-relay")
+    history._series_at = float("-inf")
+    found = history.switchings("grid-relay")
+    assert len(found) == 20
+    assert found[0].ms == round((start + timedelta(hours=24)).timestamp() * 1000)
+    assert (found[0].position, found[0].reason) == ("grid_connected", "lease_expired")
+    assert (found[1].position, found[1].reason) == ("grid_open", "leased")

@@ -89,25 +89,24 @@ def hear(plan: Plan, state: State, device: str, result: Result, now_ms: int) -> 
     if pending is None or result.id.partition("/")[0] != pending.id:
         return new
     _, part, name = result.id.partition("/")
+    failed = any(stage in _FAILED for stage in pending.done.values())
     if part:
         if result.stage in _ENDS:
             pending.done[name] = result.stage
         key = f"{device}.{name}"
         if result.stage == "sent":
             new.writes_ms.setdefault(key, []).append(now_ms)
-        elif result.stage in _FAILED:
-            why = f"{name}: {_said(result)}"
-            _failed(plan, new, pending, [key], why, now_ms)
+        elif result.stage in _FAILED and not failed:  # the others only stop with it
+            _failed(plan, new, pending, [key], f"{name}: {_said(result)}", now_ms)
         return new
     if result.stage in _ENDS:
         if result.stage == "applied":
             for rule in pending.rules:
                 new.failures.pop(rule, None)
         else:
-            known = any(stage in _FAILED - {"refused"} for stage in pending.done.values())
             open_ = [n for n in pending.values if pending.done.get(n) != "applied"]
             keys = [f"{device}.{name}" for name in open_]
-            why = new.failures.get(pending.rules[0], "") if known else ""
+            why = new.failures.get(pending.rules[0]) if failed else None
             _failed(plan, new, pending, keys, why or _said(result), now_ms)
         del new.pending[device]
         new.read_after_ms[device] = now_ms
@@ -127,7 +126,7 @@ def _hear_relay(plan: Plan, state: State, result: Result, now_ms: int) -> None:
     state.hold = None
     state.retry_ms[RELAY] = now_ms + _minutes(plan, plan.config.retry_min)
     state.failures[hold.rule] = f"the relay: {_said(result)}"
-    _end(state, hold.rule, now_ms)
+    state.rules[hold.rule].owes = False
 
 
 def _said(result: Result) -> str:
@@ -376,9 +375,9 @@ class _Evaluation:
             if state.position != CONNECTED:
                 state.connected_ms = self.now
                 if state.position == OPEN:
-                    state.grid_asked_ms = self.now
-        else:
-            state.grid_asked_ms = 0
+                    state.grid_asked_ms = state.grid_asked_ms or self.now
+        elif self.manual:
+            state.grid_asked_ms = 0  # somebody wants it so
         state.position = self.position
 
     def _settle_relay(self, is_good: bool) -> None:
@@ -442,9 +441,8 @@ class _Evaluation:
             self.state.hold = Hold(other.rule.name, self.now, hold.sent_ms)
             return
         self.state.hold = None
-        if wish is not None and self.state.rules[hold.rule].is_active:
-            _end(self.state, hold.rule, self.now)
-            wish.acts = False
+        if wish is not None:
+            self.state.rules[hold.rule].owes = False
         self._ask(CONNECTED, hold.rule, why)
         self.state.grid_asked_ms = self.state.grid_asked_ms or self.now
         if why != "it is over":
@@ -476,7 +474,7 @@ class _Evaluation:
         """The safe position needs no permission, and is asked for until it is seen."""
         hold, self.state.hold = self.state.hold, None
         if hold is not None:
-            _end(self.state, hold.rule, self.now)
+            self.state.rules[hold.rule].owes = False
             other = self.wishes[hold.rule]
             other.say("released", "gave the grid back", f"{wish.rule.name} wants it connected")
         if self.position == CONNECTED and hold is None:
@@ -496,6 +494,8 @@ class _Evaluation:
             if state.hold.rule != rule.name:
                 wish.say("satisfied", wish.did, f"the grid is open for {state.hold.rule}")
             return
+        if self.relay is not None:
+            return  # it was given back just now
         why = self._may_open(wish)
         if why:
             wish.why = f"the grid stays connected: {why}"
@@ -517,8 +517,6 @@ class _Evaluation:
             return f"{config.relay} says nothing"
         if self.manual:
             return f"it is held by hand until {self.manual}"
-        if self.relay is not None:
-            return "it was given back just now"
         if not state.good_ms:
             return "not all that it depends on can be seen"
         waits_ms = self._min(config.recover_min) - (self.now - state.good_ms)

@@ -35,7 +35,7 @@ def pollers(site: Site, mesh: Mesh) -> list[Poller]:
             mesh,
             interval_s=config.poll_interval_s,
             settings_interval_s=config.settings_interval_s,
-            control=control_of(site, mesh, device, source, config) if config.control else None,
+            control=control_of(site, mesh, device, source, config),
             why_no_commands="control = false in the configuration: nothing is set",
         )
         link.counters.update(poller.counters)
@@ -46,18 +46,19 @@ def pollers(site: Site, mesh: Mesh) -> list[Poller]:
 
 def control_of(
     site: Site, mesh: Mesh, device: str, source: Axpert, config: AxpertDevice
-) -> "Control":
-    """What puts settings into ``device``, with its counts in ``state_dir``."""
+) -> "Control | None":
+    """What puts settings into ``device``; None where its owner wants no such thing."""
+    if not config.control:
+        return None
     from sunmesh.commands.control import Control  # a collector that only reads has no use for it
-    from sunmesh.commands.ledger import Ledger
-    from sunmesh.statefile import StateFile
 
-    file = StateFile(site.path.parent / config.state_dir / f"commands-{device}.json")
-    return Control(
+    return Control.of(
+        site,
+        mesh,
         device,
         source,
-        mesh,
-        Ledger(file, config.write_budget),
+        budget=config.write_budget,
+        state_dir=config.state_dir,
         fresh_s=min(2 * config.settings_interval_s, 120.0),
     )
 

@@ -4,7 +4,7 @@ import argparse
 import os
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sunmesh import collector, service
 from sunmesh.config import Site
@@ -18,6 +18,9 @@ from .config import BmsDevice
 from .service import Daly
 from .shared import Context
 from .transport import Bus, Link
+
+if TYPE_CHECKING:
+    from sunmesh.commands.control import Control
 
 NAME = "collector-bms"
 PROTOCOLS = ("a5", "0x81")
@@ -51,17 +54,38 @@ def pollers(site: Site, mesh: Mesh) -> list[Poller]:
                 f"has {its.baud}"
             )
         link = Link(bus, config.timeout_s)
+        source = Daly(config, link)
         poller = Poller(
             device,
-            Daly(config, link),
+            source,
             mesh,
             interval_s=config.poll_interval_s,
             settings_interval_s=config.settings_interval_s,
+            control=control_of(site, mesh, device, source, config),
+            why_no_commands="control = false in the configuration: nothing is switched",
         )
         link.counters.update(poller.counters)
         poller.counters = link.counters  # one set, for the health message
         result.append(poller)
     return result
+
+
+def control_of(
+    site: Site, mesh: Mesh, device: str, source: Daly, config: BmsDevice
+) -> "Control | None":
+    """What switches ``device``; None where its owner wants no such thing."""
+    if not config.control:
+        return None
+    from sunmesh.commands.control import Control  # a collector that only reads has no use for it
+
+    return Control.of(
+        site,
+        mesh,
+        device,
+        source,
+        budget=config.write_budget,
+        state_dir=config.state_dir,
+    )
 
 
 def decode(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,11 +87,19 @@ class FrameQuery:
         host: our address.
         context: see :class:`Context`.
         usual: how many frames this board sends, where that is known; some send more than needed.
+        data: what goes with the command; a question has none.
     """
 
-    def __init__(self, command: int, host: int, context: Context, usual: int | None = None) -> None:
+    def __init__(
+        self,
+        command: int,
+        host: int,
+        context: Context,
+        usual: int | None = None,
+        data: bytes = b"",
+    ) -> None:
         """Nothing has been received yet."""
-        self.request = frame(host, command)
+        self.request = frame(host, command, data)
         self.command = command
         self.frames_seen = 0
         self._context = context

@@ -11,9 +11,11 @@ limits, 0x21 sets state of charge and clock together, 0x00 restarts.
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
+from sunmesh.commands.rules import text
 from sunmesh.errors import RefusedError
-from sunmesh.messages import Value
+from sunmesh.messages import Range, Value
 
 from . import a5, registers
 
@@ -27,23 +29,43 @@ class Switch:
         command: of A5.
         register: of 0x81.
         danger: what happens when it opens.
+        risk: of switching it.
     """
 
     name: str
     command: int
     register: int
     danger: str
+    risk: Literal["high", "danger"]
 
 
 SWITCHES = (
-    Switch("charge_mosfet_on", 0xDA, 0x121, "nothing charges the battery"),
+    Switch("charge_mosfet_on", 0xDA, 0x121, "nothing charges the battery", "high"),
     Switch(
         "discharge_mosfet_on",
         0xD9,
         0x122,
         "everything behind the battery loses its power, perhaps this machine, too",
+        "danger",
     ),
 )
+
+
+def ranges(allowed: Collection[str]) -> dict[str, Range]:
+    """The switches of ``allowed``; opening the way out needs a confirmation."""
+    return {
+        switch.name: Range(choices=[True, False], risk=switch.risk)
+        for switch in SWITCHES
+        if switch.name in allowed
+    }
+
+
+def why_not(name: str) -> str:
+    """Why :func:`ranges` lacks ``name``."""
+    for switch in SWITCHES:
+        if switch.name == name:
+            return f"{name} must stand in allow of the configuration; switched off, {switch.danger}"
+    return f"{text(name)} cannot be set"
 
 
 def build(

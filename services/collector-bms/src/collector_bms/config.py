@@ -29,6 +29,10 @@ class BmsDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     request_pause_s: float = 0.0
     poll_interval_s: float = 5.0
     settings_interval_s: float = 3600.0
+    control: bool = False
+    allow: list[Literal["charge_mosfet_on", "discharge_mosfet_on"]] = []
+    write_budget: int = 20
+    state_dir: str = "state"
 
     def __post_init__(self) -> None:
         """Check what a type cannot say."""
@@ -64,3 +68,7 @@ class BmsDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"settings_interval_s must not be below poll_interval_s, "
                 f"got {self.settings_interval_s}"
             )
+        if self.write_budget < 0:
+            raise ValueError(f"write_budget must be 0 or more, got {self.write_budget}")
+        if not self.state_dir:
+            raise ValueError("state_dir must name a folder")

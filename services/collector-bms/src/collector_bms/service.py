@@ -1,13 +1,14 @@
 """What happens each turn: which dialect, who is there, the round, and what may be believed."""
 
+import contextlib
 import logging
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sunmesh import clock
 from sunmesh.errors import FrameError, IdentityError, Sleeping, TransportError
-from sunmesh.messages import Info, Value
+from sunmesh.messages import Info, Range, Value
 from sunmesh.poll import Condition, Reading
 
 from . import a5, registers, tables
@@ -148,10 +149,15 @@ FACTS = ("battery_cells", "battery_temperature_sensors", "rated_capacity_ah", "p
 class Daly:
     """One pack as the poll loop sees it; a :class:`sunmesh.poll.Source`.
 
+    Also a :class:`sunmesh.commands.control.Actuator`, where the configuration lets it be switched.
+
     Args:
         config: its settings.
         link: the wire to it.
     """
+
+    pairs: tuple[tuple[str, str], ...] = ()
+    passing: Collection[str] = ()
 
     def __init__(self, config: BmsDevice, link: Link) -> None:
         """Nothing is opened yet."""
@@ -172,6 +178,12 @@ class Daly:
         self._damaged: dict[Question, FrameError] = {}
         self._totals: Values = {}
         self._contradictions = 0
+        self._ranges: dict[str, Range] = {}
+        self.between: Callable[[], None] = lambda: None
+        if config.control and config.allow:
+            from . import commands  # a collector that only reads has no use for it
+
+            self._ranges = commands.ranges(config.allow)
 
     # -- the poll loop calls these -----------------------------------------------------------------
 
@@ -200,6 +212,8 @@ class Daly:
             port=self._config.port,
             poll_interval_s=self._config.poll_interval_s,
             nameplate={name: facts[name] for name in FACTS if name in facts},
+            settable=list(self._ranges),
+            ranges=self._ranges,
         )
 
     def poll(self) -> Reading:
@@ -234,6 +248,9 @@ class Daly:
         for answer in self._ask_optional(self._dialect.settings):
             values |= answer
         self._keep_totals(values)
+        if self._ranges:
+            with contextlib.suppress(FrameError, NoAnswer):
+                values |= self.read(())
         known = (*FACTS, *TOTALS)
         return {name: value for name, value in values.items() if name not in known} or None
 
@@ -244,6 +261,63 @@ class Daly:
     def close(self) -> None:
         """Give the port back."""
         self._link.close()
+
+    # -- the commands call these -------------------------------------------------------------------
+
+    def ranges(self) -> dict[str, Range]:
+        """The switches that the configuration allows."""
+        return self._ranges
+
+    def why_not(self, name: str) -> str:
+        """Why ``name`` is not among them."""
+        from . import commands
+
+        return commands.why_not(name)
+
+    def permit(self, name: str, value: Value, current: Mapping[str, Value]) -> None:
+        """The board decides by itself."""
+
+    def expects(self, name: str, value: Value) -> dict[str, Value]:
+        """The flag that follows."""
+        return {name: value}
+
+    def read(self, names: Collection[str]) -> dict[str, Value]:
+        """Both switches as the board has them: 0x93, or the registers of its state.
+
+        Raises:
+            FrameError, TransportError: it does not say.
+        """
+        from . import commands
+
+        question = 0x93 if self._dialect.protocol == "a5" else "state"
+        values = self._link.ask(self.query(question))
+        return {each.name: values.get(each.name) for each in commands.SWITCHES}
+
+    def write(
+        self, name: str, value: Value, current: Mapping[str, Value], sent: Callable[[], None]
+    ) -> None:
+        """Switch ``name``, and hear what the board says to that.
+
+        Raises:
+            FrameError: ``nak``, or an answer that cannot be read. TransportError: none.
+        """
+        from . import commands
+
+        dialect = self._dialect
+        request = commands.build(
+            name,
+            value,
+            protocol=dialect.protocol,
+            address=self._config.address,
+            host=dialect.host,
+            allowed=self._config.allow,
+        )
+        query: Query
+        if dialect.protocol == "a5":
+            query = a5.FrameQuery(request[2], dialect.host, self._context, data=request[4:12])
+        else:
+            query = registers.RegisterQuery(request, self._context)
+        self._link.command(query, sent)
 
     # -- probe and record call these, too ----------------------------------------------------------
 
@@ -339,6 +413,7 @@ class Daly:
         queries: dict[Question, Query] = {}
         for attempt in range(2):
             for question in pending:
+                self.between()
                 query = queries.setdefault(question, self.query(question))
                 try:
                     answers[question] = self._once(query, patient=bool(answers))

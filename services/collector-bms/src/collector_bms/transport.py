@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from sunmesh.errors import FrameError, TransportError
@@ -102,10 +102,13 @@ class Bus:
             while self._port.read_some(time.monotonic() + QUIET_S) and time.monotonic() < end:
                 pass
 
-    def exchange(self, query: Query, timeout_s: float) -> bytes:
+    def exchange(
+        self, query: Query, timeout_s: float, sent: Callable[[], None] = lambda: None
+    ) -> bytes:
         """The bytes that follow ``query``, as they came; perhaps damaged, never empty.
 
-        An echo and frames of others do not end the wait; damaged bytes do, after a pause.
+        An echo and frames of others do not end the wait; damaged bytes do, after a pause. ``sent``
+        is called when the query has gone out.
 
         Raises:
             NoAnswer: no byte in time. TransportError: the port is gone.
@@ -116,6 +119,7 @@ class Bus:
                 time.sleep(pause)
             self._port.flush_input()
             self._port.write(query.request)
+            sent()
             deadline = time.monotonic() + timeout_s
             last = deadline + timeout_s  # a train may begin late
             raw = b""
@@ -197,10 +201,22 @@ class Link:
         self.flush()
         return query.take(self.exchange(query))
 
-    def exchange(self, query: Query) -> bytes:
+    def command(self, query: Query, sent: Callable[[], None]) -> None:
+        """Let the board do something, once; any whole answer will do, for it proves nothing.
+
+        Raises:
+            FrameError: ``nak``: the board refuses. Others: an answer that cannot be read.
+            NoAnswer: no byte in time. TransportError: the port is gone.
+        """
+        try:
+            query.take(self.exchange(query, sent))
+        except FrameError as err:
+            raise FrameError("nak", err.detail) if err.kind == "exception" else err from err
+
+    def exchange(self, query: Query, sent: Callable[[], None] = lambda: None) -> bytes:
         """The bytes that answer ``query``; see :meth:`Bus.exchange`."""
         try:
-            return self._bus.exchange(query, self._timeout_s)
+            return self._bus.exchange(query, self._timeout_s, sent)
         except NoAnswer:
             self.counters["timeouts"] += 1
             raise

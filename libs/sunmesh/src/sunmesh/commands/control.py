@@ -15,9 +15,11 @@ from datetime import timedelta
 from typing import Protocol
 
 from .. import clock
+from ..config import Site
 from ..errors import FrameError, RefusedError, TransportError
 from ..messages import Range, Settings, Stage, Value, encode
 from ..mqtt import Mesh
+from ..statefile import StateFile
 from . import rules
 from .desk import Desk, Wish
 from .ledger import Held, Ledger
@@ -151,6 +153,32 @@ class Control:
         self._values: dict[str, Value] = {}
         self._knows_all = self._has_news = False
         self._read_at: dict[str, float] = {}
+
+    @classmethod
+    def of(
+        cls,
+        site: Site,
+        mesh: Mesh,
+        device: str,
+        actuator: Actuator,
+        *,
+        budget: int,
+        state_dir: str,
+        fresh_s: float = 60.0,
+    ) -> "Control":
+        """The commands of ``device`` of ``site``, which remembers in a file of its own.
+
+        Args:
+            site: from whose folder ``state_dir`` is seen.
+            mesh: where commands come from and results go.
+            device: its name in the mesh.
+            actuator: the device.
+            budget: writes of one setting a day.
+            state_dir: the folder of that file.
+            fresh_s: see :class:`Control`.
+        """
+        file = StateFile(site.path.parent / state_dir / f"commands-{device}.json")
+        return cls(device, actuator, mesh, Ledger(file, budget), fresh_s=fresh_s)
 
     # -- the MQTT client's thread ------------------------------------------------------------------
 

@@ -136,7 +136,15 @@ class Desk:
         else:
             self._give(wish)
 
-    def say(self, wish: Wish, stage: Stage, detail: str = "", *, value: Value = None) -> None:
+    def say(
+        self,
+        wish: Wish,
+        stage: Stage,
+        detail: str = "",
+        *,
+        value: Value = None,
+        is_routine: bool = False,
+    ) -> None:
         """Publish a stage of a command's life.
 
         Args:
@@ -144,13 +152,22 @@ class Desk:
             stage: where it stands now.
             detail: in words, for its owner.
             value: as read back, where that is known; else the wanted one is repeated.
+            is_routine: no line in the log: it comes again and again.
         """
         self.counters[f"commands_{stage}"] = self.counters.get(f"commands_{stage}", 0) + 1
         told = wish.value if value is None else value
-        self.publish(wish.id, wish.name, told, stage, detail, wish.by)
+        self.publish(wish.id, wish.name, told, stage, detail, wish.by, is_routine=is_routine)
 
     def publish(
-        self, identity: str, name: str, value: Value, stage: Stage, detail: str, by: str | None
+        self,
+        identity: str,
+        name: str,
+        value: Value,
+        stage: Stage,
+        detail: str,
+        by: str | None,
+        *,
+        is_routine: bool = False,
     ) -> None:
         """Publish a stage of a command of which no more is known than this."""
         if len(msgspec.json.encode(value)) > ECHO:
@@ -158,7 +175,7 @@ class Desk:
         now = clock.iso(clock.now())
         result = Result(identity, name, value, stage, now, by, detail)
         self._mesh.publish(self._mesh.topics.result(self.device), encode(result))
-        level = logging.INFO if stage in ENDS else logging.DEBUG
+        level = logging.INFO if stage in ENDS and not is_routine else logging.DEBUG
         log.log(level, "%s: %s %r: %s %s", self.device, name, value, stage, detail)
 
     def is_late(self, wish: Wish) -> bool:

@@ -41,6 +41,8 @@ GOAL_S = 0.7
 """How long a turn may work, so that a stop is quick; its stretches are fitted to that [s]."""
 FEWEST, MOST = 48, 2016
 """Stretches of a turn: four hours, a week. Most of a short turn is looking around."""
+AT_ONCE = 8064
+"""Stretches of a turn of a rebuild, which somebody waits for: four weeks."""
 BACKLOG = 288
 """So many stretches at once are worth a line in the log."""
 
@@ -423,7 +425,7 @@ def rebuild(
             pause(1.0)
             continue
         begun = time.monotonic()
-        while time.monotonic() - begun < 1.0 and keeper.turn(end, MOST) is not None:
+        while time.monotonic() - begun < 1.0 and keeper.turn(end, AT_ONCE) is not None:
             pass
 
 

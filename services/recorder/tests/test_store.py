@@ -24,7 +24,7 @@ from recorder.spread import as_text, guess
 from recorder.store import Store
 from sunmesh import vocabulary
 from sunmesh.database.sql import DatabaseError
-from sunmesh.messages import Alarm, Status
+from sunmesh.messages import Alarm, Command, Result, Status, encode
 from sunmesh.vocabulary import Kind
 
 from .conftest import T0, iso, rows, samples
@@ -516,6 +516,42 @@ def test_commands_without_an_id_are_told_apart_from_their_copies(url: str, store
         (T0 + 5000, '"SBU"', "", "requested"),
         (T0 + 5001, '"SUB"', "", "requested"),
     ]
+
+
+def test_every_stage_of_a_batch_and_what_went_back_later_has_its_row(
+    url: str, stores: Stores
+) -> None:
+    said = ["b1 accepted", "b1/float_voltage_v sent", "b1/float_voltage_v acknowledged"]
+    said += ["b1/float_voltage_v applied", "b1/bulk_voltage_v refused", "b1 failed"]
+    said += ["b1/float_voltage_v reverted", "b2 expired", "b3 not_applied"]
+
+    def told(second: int, text: str) -> Item:
+        identity, stage = text.split()
+        name = identity.partition("/")[2] or "settings"
+        body = Result(identity, name, 53.7, stage, iso(T0 + second), "web:anna")  # type: ignore[arg-type]
+        item = read("sunmesh/home/inverter/command/result", encode(body), "home", T0, 0)
+        assert item is not None
+        return item
+
+    values = {"float_voltage_v": 53.7, "bulk_voltage_v": 53.8}
+    wish = Command("settings", id="b1", values=values, override="storm tonight", reason="full")
+    asked = read("sunmesh/home/inverter/command", encode(wish), "home", T0 - 1, 0)
+    assert asked is not None
+    batch = [asked, *(told(second, text) for second, text in enumerate(said))]
+    assert stores(url).write(batch).others == 10
+    assert stores(url).write(batch).others == 0
+    found = rows(url, "SELECT id, stage, name, value, by_whom, detail FROM command ORDER BY ts")
+    why = "full; over the budget of writes: storm tonight"
+    assert found[0] == (
+        "b1",
+        "requested",
+        "settings",
+        json.dumps(values, separators=(",", ":")),
+        None,
+        why,
+    )
+    assert [f"{identity} {stage}" for identity, stage, *_ in found[1:]] == said
+    assert found[4][2:] == ("float_voltage_v", "53.7", "web:anna", "")
 
 
 def test_decisions_are_stored_when_they_change(url: str, stores: Stores) -> None:

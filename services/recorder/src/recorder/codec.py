@@ -318,7 +318,8 @@ def _other(address: Address, payload: bytes, arrival: int, flags: int) -> Item:
 def _command(device: str, payload: bytes, arrival: int, flags: int) -> CommandHeard:
     """A wish: it carries no time, and perhaps no id, so that a copy of it looks like another."""
     command = decode(Command, payload)
-    value = msgspec.json.encode(command.value).decode()
+    several = command.values
+    value = msgspec.json.encode(command.value if several is None else several).decode()
     identity, twin = command.id, ""
     if not identity:
         twin = f"unnamed-{crc32(payload):08x}-"
@@ -331,6 +332,8 @@ def _command(device: str, payload: bytes, arrival: int, flags: int) -> CommandHe
     detail = [] if command.reason is None else [command.reason]
     if command.lease_s is not None:
         detail.append(f"for {command.lease_s:g} s")
+    if command.override is not None:
+        detail.append(f"over the budget of writes: {command.override}")
     if flags & RETAINED:
         detail.append("retained, so that no device takes it")
     return CommandHeard(

@@ -19,6 +19,7 @@ BENCHES = (
     "loss",
     "storage",
     "books",
+    "relay",
 )
 
 

@@ -74,9 +74,6 @@ class House:
             self.clock,
         )
         self.relay.begin()
-        mesh = self.paper
-        mesh.on_connect(self.relay._broker_back)
-        mesh.on_lost(self.relay._broker_lost)
         self.turn()
 
     def turn(self, seconds=0.0, step=0.5):

@@ -23,6 +23,8 @@ OPEN: Position = "grid_open"
 POSITION = "relay_position"
 MANUAL = "manual"
 AUTO = "auto"
+RENEWED = "renewed"
+"""What is said of a lease that goes on."""
 
 DAY_S = 86_400.0
 SAMPLE_AGE_S = 60.0
@@ -204,7 +206,7 @@ class Relay:
         self._lease_until = now + lease_s
         self._waiting = None
         if self.position == OPEN:
-            return Verdict(True, "renewed")
+            return Verdict(True, RENEWED)
         self._switch(now, OPEN, "leased")
         return Verdict(True, f"open for {lease_s:g} s", switches=True)
 

@@ -30,6 +30,7 @@ from .position import (
     MANUAL,
     OPEN,
     POSITION,
+    RENEWED,
     SAMPLE_AGE_S,
     Decision,
     Memory,
@@ -114,18 +115,10 @@ class GridRelay:
         self._counters = {"leases": 0, "refused": 0, "bad_payloads": 0, "stood_still": 0}
 
     def begin(self) -> None:
-        """The safe position, before anything else is done or heard."""
+        """The safe position, before anything else is done; then listen, once there is a broker."""
         with self._lock:
             self._actuator.open()
             self._turn(self._monotonic())
-        if self._persists:
-            log.warning(
-                "a GPIO line of this system stays driven when its process dies; "
-                "set dtparam=strict_gpiod, see the README"
-            )
-
-    def run(self, stop: threading.Event) -> None:
-        """Work until ``stop``; the grid is connected when this returns, however it ends."""
         mesh = self._mesh
         mesh.on_connect(self._broker_back)
         mesh.on_lost(self._broker_lost)
@@ -134,6 +127,14 @@ class GridRelay:
         sources = {self._device.window.device, self._device.supply.device} - {""}
         for source in sorted(sources):
             mesh.subscribe(mesh.topics.telemetry(source), self._hear)
+        if self._persists:
+            log.warning(
+                "a GPIO line of this system stays driven when its process dies; "
+                "set dtparam=strict_gpiod, see the README"
+            )
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop``; the grid is connected when this returns, however it ends."""
         self._voice.introduce(self._info())
         self._watchdog.ready()
         try:
@@ -200,7 +201,8 @@ class GridRelay:
         if wish.name == POSITION and wish.value == OPEN:
             self._counters["leases"] += 1
         if not verdict.switches:
-            self._desk.say(wish, "applied", verdict.detail)
+            is_routine = verdict.detail == RENEWED
+            self._desk.say(wish, "applied", verdict.detail, is_routine=is_routine)
             return
         self._desk.say(wish, "accepted", verdict.detail)
         device = self._device

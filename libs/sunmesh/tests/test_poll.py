@@ -314,3 +314,99 @@ def test_a_stop_in_the_middle_of_a_long_answer_is_said(mesh, topics, eventually)
     thread.join(30)
     time.sleep(0.1)
     assert heard[-1]["state"] == "offline", "an answer that comes later is nobody's"
+
+
+def test_a_device_that_cannot_be_set_says_so(mesh, topics, eventually):
+    results = []
+    sender = mesh("web")
+    sender.subscribe(topics.result("x"), lambda m: results.append(json.loads(m.payload)))
+    poller = Poller("x", Script(GOOD), mesh("collector"), interval_s=1)
+    poller.listen()
+    wish = {"name": "output_source_priority", "value": "SBU", "id": "c1"}
+    sender.publish(topics.command("x"), json.dumps(wish).encode())
+    eventually(lambda: results)
+    assert (results[0]["id"], results[0]["stage"]) == ("c1", "refused")
+    assert results[0]["detail"] == "nothing of this device can be set"
+
+
+class Obedient:
+    """A control that only notes what the loop wants of it."""
+
+    def __init__(self, source):
+        self.actuator = source
+        self.wake = threading.Event()
+        self.done = 0
+        self.calls = []
+
+    def work(self):
+        self.calls.append("work")
+        if self.wake.is_set():
+            self.wake.clear()
+            self.done += 1
+
+    def __getattr__(self, name):
+        return lambda *_: self.calls.append(name)
+
+
+def test_a_resting_loop_wakes_for_a_command_and_for_its_end(mesh, eventually):
+    source = Script(GOOD)
+    control = Obedient(source)
+    poller = Poller("x", source, mesh("collector"), interval_s=600, control=control)
+    stop = threading.Event()
+    thread = threading.Thread(target=poller.run, args=(stop,))
+    thread.start()
+    eventually(lambda: "settings" in control.calls)
+    assert control.calls[:2] == ["back", "watch"]
+    control.wake.set()
+    eventually(lambda: control.done == 1)
+    stop.set()
+    poller.nudge()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert control.calls[-1] == "lost"
+
+
+def test_settings_that_a_command_has_interrupted_are_read_again(mesh, eventually):
+    class Interrupted(Script):
+        def settings(self):
+            if self.calls.count("settings") == 0:
+                control.wake.set()
+            self.between()
+            return super().settings()
+
+    source = Interrupted(GOOD)
+    control = Obedient(source)
+    poller = Poller(
+        "x", source, mesh("collector"), interval_s=0.02, settings_interval_s=600, control=control
+    )
+    stop = threading.Event()
+    thread = threading.Thread(target=poller.run, args=(stop,))
+    thread.start()
+    try:
+        eventually(lambda: "settings" in control.calls)
+    finally:
+        stop.set()
+        thread.join(30)
+    assert source.calls.count("settings") == 2
+    assert control.calls.count("settings") == 1
+
+
+def test_nothing_is_set_before_it_is_known_who_answers(mesh, eventually):
+    class Asking(Script):
+        def open(self):
+            self.between()
+            return super().open()
+
+    source = Asking(GOOD)
+    control = Obedient(source)
+    control.wake.set()
+    poller = Poller("x", source, mesh("collector"), interval_s=0.02, control=control)
+    stop = threading.Event()
+    thread = threading.Thread(target=poller.run, args=(stop,))
+    thread.start()
+    try:
+        eventually(lambda: control.done)
+    finally:
+        stop.set()
+        thread.join(30)
+    assert control.calls.index("work") > control.calls.index("back")

@@ -34,14 +34,17 @@ NAME = "web"
 STOP_S = 1.0
 TIDY_S = 5.0
 """How soon after a day was read its memory is given back."""
-M_ARENA_MAX = -8
-"""glibc's ``mallopt``: how many heaps threads may make."""
+M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3
+"""glibc's ``mallopt``: how many heaps threads may make; from which size on memory is mapped."""
+MAPPED = 1 << 20
+"""What is larger goes back at once: argon2 takes 19 MiB for each password."""
 
 
 def share_heap() -> None:
     """One heap for all threads: each of glibc's own would keep some MiB that nobody uses."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MAPPED)
 
 
 def give_back() -> None:

@@ -35,6 +35,8 @@ TICK_S = 1.0
 PAUSE_S = 0.1
 SWITCHINGS_S = 15.0
 LONGEST_MANUAL_MIN = 1440
+MANUAL_LEASE = "manual_lease_s"
+"""Under this name a relay tells for how long it may be set by hand."""
 MANUAL_MIN = (15, 60, 180)
 
 MODE_TEXTS = {
@@ -356,6 +358,7 @@ class RelayPanel:
     lease_until: int
     manual_until: int
     manual_text: str
+    longest_min: int
     count: str
     seen_ms: int
     switchings: Sequence[SwitchRow]
@@ -382,6 +385,13 @@ def proof(position: str, house: House) -> Proof:
             "or the meter sits before the relay.",
         )
     return Proof("info", f"{text} of grid voltage are measured.")
+
+
+def _sentence(text: str) -> str:
+    """With a capital and an end."""
+    if not text:
+        return ""
+    return f"{text[:1].upper()}{text[1:]}" + ("" if text[-1] in ".!?:" else ".")
 
 
 def _epoch(value: Value) -> int:
@@ -441,6 +451,10 @@ def wish_text(wish: Any) -> str:  # noqa: ANN401 - what a decision holds is the 
     if isinstance(wish, Sequence):
         return "; ".join(text for each in wish if (text := wish_text(each)))
     return str(wish)
+
+
+def _done(deed: Any) -> str:  # noqa: ANN401 - what a decision holds is the controller's
+    return "" if deed == "nothing" else wish_text(deed)
 
 
 def _plain(value: Any) -> Value:  # noqa: ANN401 - JSON
@@ -550,6 +564,14 @@ class Controls:
             return None
         return memory.info, memory.settings
 
+    def longest_manual_min(self, name: str) -> int:
+        """For how many minutes a relay may be set by hand."""
+        memory = self.live.state().devices.get(name)
+        limits = memory.info.ranges.get(MANUAL_LEASE) if memory and memory.info else None
+        if limits is None or limits.high is None:
+            return LONGEST_MANUAL_MIN
+        return max(1, int(limits.high // 60))
+
     def why_not(self, name: str) -> str:
         """Why a device cannot be asked now; empty = it can."""
         state = self.live.state()
@@ -616,10 +638,10 @@ class Controls:
         values, seen = device.values, device.ms or 0
         position = str(values.get("relay_position") or "")
         lease = values.get("lease_remaining_s")
-        is_leased = isinstance(lease, int | float) and lease > 0 and position == "grid_open"
         manual_until = _epoch(values.get("relay_manual_until"))
         if manual_until <= now_ms:
             manual_until = 0
+        is_leased = isinstance(lease, int | float) and lease > 0 and not manual_until
         now = words.local(now_ms, self.zone)
         is_lost = device.freshness(now_ms) == "lost"
         switched, note = self._switchings(device.name)
@@ -646,6 +668,7 @@ class Controls:
             manual_text=(
                 words.clock(words.local(manual_until, self.zone), now) if manual_until else ""
             ),
+            longest_min=self.longest_manual_min(device.name),
             count=words.value("switch_count", values.get("switch_count")),
             seen_ms=seen,
             switchings=[
@@ -696,9 +719,9 @@ class Controls:
                     name=name,
                     title=words.title(name),
                     mode=modes.get(name) or (decision.mode if decision else "") or "off",
-                    sentence=f"{why[:1].upper()}{why[1:]}" or "Has not decided anything yet.",
+                    sentence=_sentence(why) or "Has not decided anything yet.",
                     saw=wish_text(decision.saw) if decision else "",
-                    did=wish_text(decision.did) if decision else "",
+                    did=_done(decision.did) if decision else "",
                     ms=clock.epoch_ms(clock.parse(decision.ts)) if decision else 0,
                 )
             )
@@ -731,7 +754,7 @@ class Controls:
                 PartRow(
                     label=_label(name),
                     was=words.value(name, order.was[name]) if name in order.was else "",
-                    wants=words.value(name, wants),
+                    wants=_wanted(name, wants),
                     stage=ended,
                     text=step_text(name, ended_step, wants),
                     steps=[
@@ -742,7 +765,9 @@ class Controls:
             )
         final = order.whole[-1] if order.whole else Step("queued", order.ms)
         text = step_text(order.name, final, order.wants.get(order.name))
-        if stage == "silent":
+        if order.name == BATCH and stage == "applied":
+            text = STAGE_TEXTS[stage]
+        elif stage == "silent":
             text = "no answer: its service does not run, or takes no commands"
         title = ", ".join(_label(name) for name in order.wants) or "Several settings"
         return OrderRow(
@@ -814,6 +839,12 @@ def _event(mark: str) -> bytes:
 
 def _place(name: str) -> tuple[int, str]:
     return PLACES.get(name, len(PLACES)), name
+
+
+def _wanted(name: str, value: Value) -> str:
+    if name != "manual":
+        return words.value(name, value)
+    return "automatic" if value == "auto" else words.value("relay_position", value)
 
 
 def _label(name: str) -> str:

@@ -117,6 +117,10 @@ CHOICES = {
         "solar_and_utility": "sun and grid",
         "solar_only": "the sun only",
     },
+    "input_range": {
+        "appliance": "wide (appliances)",
+        "ups": "narrow (UPS)",
+    },
     "relay_position": {
         "grid_connected": "grid connected",
         "grid_open": "grid disconnected",
@@ -334,6 +338,8 @@ def value(name: str, reading: Value) -> str:
         return power(reading)
     if name.endswith("_kwh") and isinstance(reading, int | float):
         return energy(reading)
+    if name == "redischarge_voltage_v" and reading == 0 and reading is not False:
+        return "when the battery is full"
     unit = unit_of(name)
     if isinstance(reading, list):
         if not reading:

@@ -14,7 +14,6 @@ from .. import words
 from ..accounts import AccountsError
 from ..controls import (
     CONTROLLER,
-    LONGEST_MANUAL_MIN,
     MANUAL_MIN,
     MODE_TEXTS,
     MODES,
@@ -75,7 +74,6 @@ def page() -> str:
         modes=MODES,
         mode_texts=MODE_TEXTS,
         manual_minutes=MANUAL_MIN,
-        longest_manual=LONGEST_MANUAL_MIN,
     )
 
 
@@ -152,8 +150,9 @@ class _Wish:
             self.sentence = "The relay is left to the controller again."
             return
         text = form.get("minutes_other", "").strip() or form.get("minutes", "")
-        if not re.fullmatch(r"\d{1,4}", text) or not 1 <= int(text) <= LONGEST_MANUAL_MIN:
-            raise RefusedError(f"minutes must be 1 to {LONGEST_MANUAL_MIN}, not “{text[:20]}”")
+        longest = controls().longest_manual_min(self.device)
+        if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= longest:
+            raise RefusedError(f"minutes must be 1 to {longest}, not “{text[:20]}”")
         self.lease_s = float(int(text) * 60)
         what = words.value("relay_position", position)
         self.sentence = f"Relay by hand: {what} for {int(text)} minutes, then automatic again."

@@ -221,3 +221,17 @@ def test_wishes_of_rules_in_words(wish, text) -> None:
 )
 def test_stages_in_words(stage, value, detail, text) -> None:
     assert step_text("float_voltage_v", Step(stage, 0, value, detail), 53.6) == text
+
+
+def test_what_is_done_and_never_read_is_offered_too() -> None:
+    info = Info(
+        "2026-11-21T12:00:00Z",
+        "axpert",
+        settable=["factory_reset"],
+        ranges={"factory_reset": Range(choices=[True], risk="danger")},
+    )
+    row = row_of("factory_reset", info, SETTINGS)
+    assert (row.text, row.form, [choice.form for choice in row.choices]) == ("–", "", ["true"])
+    assert changes({"set.factory_reset": "", "was.factory_reset": ""}, info, SETTINGS) == []
+    (only,) = changes({"set.factory_reset": "true", "was.factory_reset": ""}, info, SETTINGS)
+    assert (only.value, only.was, only.form) == (True, None, "true")

@@ -601,7 +601,7 @@ class Controls:
         settings, info = memory.settings, memory.info
         if settings is None or info is None:
             return None
-        settable = [name for name in info.settable if name in settings.values]
+        settable = info.settable
         if not settable:
             return None
         order = sorted(settable, key=_place)

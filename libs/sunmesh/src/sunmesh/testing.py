@@ -200,8 +200,7 @@ class Broker(Server):
             f"{'user root' if os.geteuid() == 0 else ''}\n"
             f"persistence true\npersistence_location {folder}/\nautosave_interval {autosave_s}\n"
             "max_queued_messages 100000\nmax_queued_bytes 104857600\n"
-            "max_inflight_messages 1000\nmax_packet_size 2000000\nsys_interval 1\n"
-            "set_tcp_nodelay true\n",
+            "max_inflight_messages 1000\nmax_packet_size 2000000\nsys_interval 1\n",
             encoding="utf-8",
         )
         command = [find_program("mosquitto"), "-c", str(conf)]

@@ -562,7 +562,6 @@ def mosquitto_conf(plan: Plan) -> str:
         f"allow_anonymous false\npassword_file {broker / 'passwords'}\n{acl}"
         f"persistence true\npersistence_location {broker}/\nautosave_interval 300\n"
         "max_queued_messages 100000\nmax_inflight_messages 1000\nmax_packet_size 2000000\n"
-        "set_tcp_nodelay true\n"
         "log_type error\nlog_type warning\nlog_type notice\n"
     )
 

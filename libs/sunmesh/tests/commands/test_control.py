@@ -445,11 +445,57 @@ def test_an_id_that_was_written_is_known_to_the_next_start(ask, made, message, p
     assert "taken before" in paper.results()[-1]["detail"]
 
 
-def test_a_mistake_of_ours_is_a_failure_and_not_the_end(ask, device, paper):
+@pytest.mark.parametrize(
+    ("does", "wish", "ends"),
+    [
+        (True, {"name": "buzzer_enabled", "value": True}, [("c1", "applied")]),
+        (False, {"name": "buzzer_enabled", "value": True}, [("c1", "failed")]),
+        (
+            True,
+            {"name": "settings", "values": {"float_voltage_v": 53.7, "bulk_voltage_v": 53.8}},
+            [("c1/float_voltage_v", "applied"), ("c1", "failed")],
+        ),
+    ],
+)
+def test_a_command_cut_off_by_a_kill_is_told_by_the_next_start(
+    control, made, message, paper, device, does, wish, ends
+):
+    class Killed(BaseException):
+        pass
+
+    real = device.write
+
+    def die(*arguments):
+        if does:
+            real(*arguments)
+        raise Killed
+
+    device.write = die
+    control._desk.hear(message({"id": "c1", "by": "web:anna"} | wish))
+    with pytest.raises(Killed):
+        control.work()
+    device.write = real
+    before = len(paper.results())
+    for _ in range(2):
+        again = made()
+        again.settings(device.has)
+    told = paper.results()[before:]
+    assert [(each["id"], each["stage"]) for each in told] == ends, "once"
+    assert "the collector ended while" in told[0]["detail"]
+    assert told[0]["by"] == "web:anna"
+    again.back()
+    again._desk.hear(message({"id": "c1"} | wish))
+    assert "taken before" in paper.results()[-1]["detail"]
+
+
+def test_a_mistake_of_ours_is_a_failure_and_not_the_end(ask, device, paper, control):
     def crash(*_):
         raise ZeroDivisionError("oops")
 
     device.write = crash
     assert ask("buzzer_enabled", True)[-1][0] == "failed"
     del device.write
+    before = len(paper.results())
+    control.settings(device.has)
+    assert len(paper.results()) == before, "it was said how it ended"
     assert stages(ask("buzzer_enabled", True, id="c2")) == LIFE

@@ -10,6 +10,7 @@ from sunmesh.messages import Writes
 from sunmesh.statefile import StateFile
 
 TODAY = date(2026, 11, 21)
+HELD = Held("SBU", "c1", "web:anna", "2026-11-21T12:00:00.000Z")
 
 
 class Calendar:
@@ -32,7 +33,7 @@ def ledger(tmp_path, calendar):
 def test_a_budget_is_spent_and_comes_back_the_next_day_and_lives_are_counted(ledger, calendar):
     book = ledger()
     for left in (2, 1, 0):
-        book.charge("bulk_voltage_v", ["c1"])
+        book.charge("bulk_voltage_v", ["c1"], HELD)
         assert book.left("bulk_voltage_v") == left
     assert book.left("float_voltage_v") == 3
     again = ledger()
@@ -41,7 +42,7 @@ def test_a_budget_is_spent_and_comes_back_the_next_day_and_lives_are_counted(led
     calendar.day += timedelta(days=1)
     assert again.left("bulk_voltage_v") == 3
     assert again.writes() == {"bulk_voltage_v": Writes(0, 3, 3)}
-    again.charge("bulk_voltage_v", [])
+    again.charge("bulk_voltage_v", [], HELD)
     assert again.counters() == {
         "writes_today": 1,
         "writes_lifetime": 4,
@@ -53,7 +54,7 @@ def test_a_clock_that_goes_back_brings_no_new_budget_but_one_that_was_far_off_do
     ledger, calendar
 ):
     book = ledger(1)
-    book.charge("a", [])
+    book.charge("a", [], HELD)
     calendar.day -= timedelta(days=1)
     assert book.left("a") == 0
     calendar.day = date(2020, 1, 1)
@@ -82,14 +83,13 @@ def test_what_cannot_be_counted_is_not_written(ledger, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(RefusedError, match="cannot be counted"):
-        book.charge("a", [])
+        book.charge("a", [], HELD)
 
 
 def test_what_was_set_is_watched_by_the_next_start(ledger):
     book = ledger()
-    held = Held("SBU", "c1", "web:anna", "2026-11-21T12:00:00.000Z")
-    book.hold("output_source_priority", held)
-    book.hold("bulk_voltage_v", held)
+    book.hold("output_source_priority", HELD)
+    book.hold("bulk_voltage_v", HELD)
     book.release("bulk_voltage_v")
     assert book.save([])
-    assert dict(ledger().held) == {"output_source_priority": held}
+    assert dict(ledger().held) == {"output_source_priority": HELD}

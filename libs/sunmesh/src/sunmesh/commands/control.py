@@ -188,17 +188,21 @@ class Control:
 
     def _take(self, wish: Wish) -> None:
         """Check ``wish`` as far as that goes without the device, and let it wait for its turn."""
+        self._check_presence()
         wanted = self._checked(wish)
         if wish.command.values is None:
             wish = replace(wish, value=wanted[wish.name])  # in the form in which it is read back
         with self._lock:
-            if self._away:
-                raise RefusedError(f"{self.device} cannot be set: {self._away}")
+            self._check_presence()
             if len(self._queue) >= WAITING:
                 raise RefusedError(f"{WAITING} commands are waiting already")
             self._desk.say(wish, "accepted")
             self._queue.append((wish, wanted))
             self.wake.set()
+
+    def _check_presence(self) -> None:
+        if self._away:
+            raise RefusedError(f"{self.device} cannot be set: {self._away}")
 
     def _checked(self, wish: Wish) -> dict[str, Value]:
         """The settings of ``wish``, each in its range."""
@@ -280,6 +284,9 @@ class Control:
         except Exception as err:
             log.exception("%s: %s", self.device, wish.name)
             end = _End("failed", f"a mistake of this program: {type(err).__name__}: {err}")
+        if self._ledger.underway:  # a mistake of ours, or a disk that takes nothing
+            self._ledger.ended()
+            self._ledger.save(self._desk.ids())
         self._desk.say(wish, end.stage, end.detail, value=end.value)
 
     def expire(self) -> None:
@@ -297,6 +304,8 @@ class Control:
         """All settings as read in their turn: published, and compared with what was set."""
         self._values, self._read_at, self._knows_all = {}, {}, True
         self._keep(values)
+        if self._ledger.underway:
+            self._finish()
         self._publish()
 
     def watch(self, values: Mapping[str, Value]) -> None:
@@ -321,6 +330,23 @@ class Control:
     def counters(self) -> dict[str, int]:
         """Commands by stage, writes by setting."""
         return self._desk.counters | self._ledger.counters()
+
+    def _finish(self) -> None:
+        """Say how a command ended that was on its way when the collector was."""
+        for name, left in self._ledger.underway.items():
+            found = self._values.get(name)
+            stage: Stage = "applied" if same(found, left.value) else "failed"
+            detail = (
+                f"the collector ended while it was on its way; now the device has {text(found)}"
+            )
+            value = found if stage == "applied" else left.value
+            self._desk.publish(left.id, name, value, stage, detail, left.by)
+            batch, is_part, _ = left.id.rpartition("/")
+            if is_part:
+                detail = f"the collector ended while {name} was on its way"
+                self._desk.publish(batch, BATCH, None, "failed", detail, left.by)
+        self._ledger.ended()
+        self._ledger.save(self._desk.ids())
 
     # -- one command -------------------------------------------------------------------------------
 
@@ -388,6 +414,7 @@ class Control:
                 now = clock.iso(clock.now())
                 self._ledger.hold(name, Held(value, wish.id, wish.by, now))
             end = replace(end, value=self._values.get(name))
+        self._ledger.ended()
         self._ledger.save(self._desk.ids())
         return end
 
@@ -397,7 +424,8 @@ class Control:
         for number in range(1, TRIES + 1):
             what = note if number == 1 else f"try {number} of {TRIES}"
             try:
-                self._ledger.charge(wish.name, self._desk.ids())
+                mine = Held(wish.value, wish.id, wish.by, clock.iso(clock.now()))
+                self._ledger.charge(wish.name, self._desk.ids(), mine)
             except RefusedError as err:
                 if number == 1:
                     raise

@@ -176,7 +176,8 @@ class Desk:
         result = Result(identity, name, value, stage, now, by, detail)
         self._mesh.publish(self._mesh.topics.result(self.device), encode(result))
         level = logging.INFO if stage in ENDS and not is_routine else logging.DEBUG
-        log.log(level, "%s: %s %r: %s %s", self.device, name, value, stage, detail)
+        said = f"{stage}: {detail}" if detail else stage
+        log.log(level, "%s: %s %r: %s", self.device, name, value, said)
 
     def is_late(self, wish: Wish) -> bool:
         """Whether it is too late for ``wish``."""

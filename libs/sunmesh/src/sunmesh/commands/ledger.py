@@ -35,13 +35,18 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class _Book(msgspec.Struct):
-    """What is on disk. On the day ``closed`` every budget counts as spent."""
+    """What is on disk.
+
+    On the day ``closed`` every budget counts as spent. ``underway`` is the command that is being
+    written, by its setting.
+    """
 
     day: str = ""
     today: dict[str, int] = {}
     lifetime: dict[str, int] = {}
     ids: list[str] = []
     held: dict[str, Held] = {}
+    underway: dict[str, Held] = {}
     closed: str = ""
 
 
@@ -88,6 +93,11 @@ class Ledger:
         """What commands have set, by setting."""
         return self._book.held
 
+    @property
+    def underway(self) -> Mapping[str, Held]:
+        """What was being written when the last start ended, by its setting."""
+        return self._book.underway
+
     def left(self, name: str) -> int:
         """How often ``name`` may still be written today."""
         self._turn()
@@ -95,8 +105,13 @@ class Ledger:
             return 0
         return max(0, self.budget - self._book.today.get(name, 0))
 
-    def charge(self, name: str, ids: Iterable[str]) -> None:
+    def charge(self, name: str, ids: Iterable[str], underway: Held) -> None:
         """Count a write of ``name``, on disk before it is done.
+
+        Args:
+            name: of the setting.
+            ids: of the commands that were taken.
+            underway: by whom, in case nobody is left to say how it ended.
 
         Raises:
             RefusedError: the disk does not take it; then nothing may be written.
@@ -106,8 +121,13 @@ class Ledger:
         with self._lock:
             book.today[name] = book.today.get(name, 0) + 1
             book.lifetime[name] = book.lifetime.get(name, 0) + 1
+            book.underway = {name: underway}
         if not self.save(ids):
             raise RefusedError(f"writes cannot be counted: {self._file.path} cannot be written")
+
+    def ended(self) -> None:
+        """It was said how the write ended."""
+        self._book.underway = {}
 
     def hold(self, name: str, held: Held) -> None:
         """Watch ``name`` from now on."""

@@ -307,6 +307,18 @@ def _backlog(bench: Bench) -> dict[str, dict[str, object]]:
     }
 
 
+def rest_cpu_s(bench: Bench) -> float:
+    """What a message costs the whole process when they come two a second [s]."""
+    database = bench.fresh()
+    with bench.recorder("ours", database) as process:
+        watched = psutil.Process(process.pid)
+        before, began = cpu_s(watched), time.monotonic()
+        for n in range(REST_S * 2):
+            bench.publish(database, [message(clock.epoch_ms(clock.now()), n)])
+            time.sleep(max(0.0, began + n / 2 - time.monotonic()))
+        return (cpu_s(watched) - before) / (REST_S * 2)
+
+
 def _rest(bench: Bench) -> dict[str, dict[str, object]]:
     """Ten devices every 5 s, that is two messages a second."""
     database = bench.fresh()

@@ -92,9 +92,9 @@ def test_a_sample_that_comes_while_booking_is_not_missed(
         return write(self, connection, work)
 
     def read_then_store(
-        self: Keeper, connection: Connection, before: int, most: int
+        self: Keeper, connection: Connection, before: int, most: int, since: int
     ) -> Work | None:
-        found = read(self, connection, before, most)
+        found = read(self, connection, before, most, since)
         if found is not None and late:
             seen.append([mark.ts for mark in found.seen])
         return found

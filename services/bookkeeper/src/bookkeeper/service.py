@@ -135,23 +135,31 @@ class Keeper:
             Place(site.site.latitude, site.site.longitude),
         )
 
+    def beside(self) -> "Keeper | None":
+        """Another one, who works at the same time under this one's lock; None with SQLite."""
+        opened = self.store.beside()
+        if opened is None:
+            return None
+        return Keeper(opened, self.zone, self.section, self._devices, self._place)
+
     def model(self) -> Model:
         """What feeds what, as the database is now."""
         return self.store.read(lambda c: store.model(c, self.section, self._devices))
 
-    def turn(self, before: int, most: int | None = None) -> Turn | None:
+    def turn(self, before: int, most: int | None = None, since: int = 0) -> Turn | None:
         """Book the oldest marked stretches that ended before ``before``; None = nothing to do.
 
         Args:
             before: not what ended later [ms].
             most: so many stretches at most; as many as take a moment without.
+            since: not what began earlier [ms].
 
         Raises:
             DatabaseError: no answer; nothing was changed.
         """
         begun, busy = time.perf_counter(), time.thread_time()
         limit = most or self._most
-        work = self.store.read(lambda connection: self._read(connection, before, limit))
+        work = self.store.read(lambda connection: self._read(connection, before, limit, since))
         if work is None:
             return None
         changed = self.store.write(lambda connection: self._write(connection, work))
@@ -173,8 +181,8 @@ class Keeper:
         elif stretches == self._most and took < GOAL_S / 2:
             self._most = min(MOST, self._most * 2)
 
-    def _read(self, connection: Connection, before: int, most: int) -> Work | None:
-        marks = store.marks(connection, before, most)
+    def _read(self, connection: Connection, before: int, most: int, since: int) -> Work | None:
+        marks = store.marks(connection, before, most, since)
         if not marks:
             return None
         count = next(
@@ -416,17 +424,54 @@ def rebuild(
         mine = False
     total = (end - start) // BUCKET_MS
     _mark(keeper.store, start, end, mine)
-    while True:
-        left = keeper.store.read(lambda c: store.waiting_in(c, start, end))
-        report(Progress(total - left, total))
-        if not left:
-            return start, end, mine
-        if not mine:
+
+    def left() -> int:
+        waiting = keeper.store.read(lambda c: store.waiting_in(c, start, end))
+        report(Progress(total - waiting, total))
+        return waiting
+
+    while left():
+        if mine:
+            _rebuild(keeper, start, end, left)
+        else:
             pause(1.0)
-            continue
-        begun = time.monotonic()
-        while time.monotonic() - begun < 1.0 and keeper.turn(end, AT_ONCE) is not None:
+    return start, end, mine
+
+
+def _rebuild(keeper: Keeper, start: int, end: int, look: Callable[[], int]) -> None:
+    """Book what is marked in [start, end): two halves at once where the database can do that.
+
+    While the server looks for the readings of the one, this process counts those of the other.
+    """
+    from concurrent import futures  # the service itself never needs it
+
+    twin = keeper.beside()
+    middle = bucket_of((start + end) // 2)
+    parts = [(keeper, start, end)]
+    if twin is not None:
+        parts = [(keeper, start, middle), (twin, middle, end)]
+    stop = threading.Event()
+
+    def work(mine: Keeper, begin: int, before: int) -> None:
+        while not stop.is_set() and mine.turn(before, AT_ONCE, begin) is not None:
             pass
+
+    try:
+        with futures.ThreadPoolExecutor(len(parts)) as pool:
+            try:
+                working = {pool.submit(work, *part) for part in parts}
+                while working:
+                    done, working = futures.wait(
+                        working, timeout=1.0, return_when=futures.FIRST_EXCEPTION
+                    )
+                    for each in done:
+                        each.result()
+                    look()
+            finally:
+                stop.set()
+    finally:
+        if twin is not None:
+            twin.store.close()
 
 
 def _mark(opened: Store, start: int, end: int, mine: bool) -> None:

@@ -63,6 +63,14 @@ class Store:
         self._writer: Connection | None = None
         self._file: IO[str] | None = None
 
+    def beside(self) -> "Store | None":
+        """Another store that writes under this one's lock; None where only one can write."""
+        if self._sqlite:
+            return None
+        store = Store(self.url.render_as_string(hide_password=False))
+        store._writer = store._writing.connect()
+        return store
+
     def close(self) -> None:
         """Give everything back, the lock included."""
         self.drop()
@@ -239,12 +247,16 @@ def model(
     )
 
 
-def marks(connection: Connection, before: int, most: int) -> list[Mark]:
-    """The oldest stretches that are to be booked and ended before ``before``."""
+def marks(connection: Connection, before: int, most: int, since: int = 0) -> list[Mark]:
+    """The oldest stretches from ``since`` on that are to be booked and ended before ``before``."""
     dirty = tables.dirty
     rows = connection.execute(
         select(dirty.c.ts, dirty.c.version)
-        .where(dirty.c.consumer == CONSUMER, dirty.c.ts <= before - tables.DIRTY_MS)
+        .where(
+            dirty.c.consumer == CONSUMER,
+            dirty.c.ts >= since,
+            dirty.c.ts <= before - tables.DIRTY_MS,
+        )
         .order_by(dirty.c.ts)
         .limit(most)
     )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NAME = "controller"
 PAST_S = 30.0
 """The database may take that long to tell the last minutes [s]."""
-ANSWER_S = 10.0
+ANSWER_S = 5.0
 
 
 class UsageError(SunmeshError):

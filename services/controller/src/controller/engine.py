@@ -176,7 +176,7 @@ class _Wish:
 class _Evaluation:
     def __init__(self, plan: Plan, state: State, view: View) -> None:
         self.plan, self.state, self.view = plan, state, view
-        self.now = view.now_ms
+        self.now, self.steady = view.now_ms, view.monotonic_ms
         self.alarms: dict[str, Alarm] = {}
         self.batches: list[Batch] = []
         self.relay: RelayWish | None = None
@@ -230,9 +230,6 @@ class _Evaluation:
             key: min(ms, now + longest) for key, ms in state.retry_ms.items() if ms > now
         }
         state.read_after_ms = {key: min(ms, now) for key, ms in state.read_after_ms.items()}
-        state.good_ms = min(state.good_ms, now)
-        state.connected_ms = min(state.connected_ms, now)
-        state.grid_asked_ms = min(state.grid_asked_ms, now)
         state.spent_until_ms = min(state.spent_until_ms, now + DAY_MS)
         for pending in state.pending.values():
             pending.sent_ms = min(pending.sent_ms, now)
@@ -362,7 +359,7 @@ class _Evaluation:
                     kept.owes = False  # what comes after must begin anew
             self.state.good_ms = 0
         elif not self.state.good_ms:
-            self.state.good_ms = self.now
+            self.state.good_ms = self.steady
         return is_good
 
     # -- the relay -------------------------------------------------------------------------------
@@ -373,9 +370,9 @@ class _Evaluation:
             return
         if self.position == CONNECTED:
             if state.position != CONNECTED:
-                state.connected_ms = self.now
+                state.connected_ms = self.steady
                 if state.position == OPEN:
-                    state.grid_asked_ms = state.grid_asked_ms or self.now
+                    state.grid_asked_ms = state.grid_asked_ms or self.steady
         elif self.manual:
             state.grid_asked_ms = 0  # somebody wants it so
         state.position = self.position
@@ -444,7 +441,7 @@ class _Evaluation:
         if wish is not None:
             self.state.rules[hold.rule].owes = False
         self._ask(CONNECTED, hold.rule, why)
-        self.state.grid_asked_ms = self.state.grid_asked_ms or self.now
+        self.state.grid_asked_ms = self.state.grid_asked_ms or self.steady
         if why != "it is over":
             self.state.good_ms = 0
         if wish is not None:
@@ -485,7 +482,7 @@ class _Evaluation:
                 self._acted(wish)
             wish.changed = True
             wish.say("acted", "asked for the grid", wish.rule.says)
-        self.state.grid_asked_ms = self.state.grid_asked_ms or self.now
+        self.state.grid_asked_ms = self.state.grid_asked_ms or self.steady
 
     def _open(self, wish: _Wish) -> None:
         state, rule = self.state, wish.rule
@@ -519,10 +516,10 @@ class _Evaluation:
             return f"it is held by hand until {self.manual}"
         if not state.good_ms:
             return "not all that it depends on can be seen"
-        waits_ms = self._min(config.recover_min) - (self.now - state.good_ms)
+        waits_ms = self._min(config.recover_min) - (self.steady - state.good_ms)
         if waits_ms > 0:
             return f"all must be well for {config.recover_min:g} minutes first"
-        dwells_ms = self._min(config.dwell_min) - (self.now - state.connected_ms)
+        dwells_ms = self._min(config.dwell_min) - (self.steady - state.connected_ms)
         if self.position == CONNECTED and state.connected_ms and dwells_ms > 0:
             return f"it was connected less than {config.dwell_min:g} minutes ago"
         if self.now < state.retry_ms.get(RELAY, 0):
@@ -544,11 +541,12 @@ class _Evaluation:
         if volts > 0:
             state.grid_asked_ms = 0
             return
-        if self.now - state.grid_asked_ms >= self._min(plan.config.grid_wait_min):
+        waited_ms = self.steady - state.grid_asked_ms
+        if waited_ms >= self._min(plan.config.grid_wait_min):
             self.alarms["grid-missing"] = Alarm(
                 "critical",
                 "The grid does not come",
-                f"It was asked for {(self.now - state.grid_asked_ms) // 60_000} minutes ago, and "
+                f"It was asked for {waited_ms // 60_000} minutes ago, and "
                 f"{plan.config.inverter} measures {volts:g} V. Nothing else protects the battery: "
                 "look at the relay, the breakers and the street.",
                 volts,
@@ -781,7 +779,6 @@ class _Evaluation:
             return ""
         if self.state.rules[rule.name].is_active:
             if forced.found:
-                forced.found = False
                 note = f"{forced.value} was found after a restart: it is still needed"
                 self.notes.setdefault(f"!{rule.name}", []).append(note)
             return ""

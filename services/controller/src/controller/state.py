@@ -42,7 +42,7 @@ class Forced(msgspec.Struct):
         value: what the rule set; ``restore`` what was set before.
         rule: which rule.
         ts_ms: when.
-        found: it was there at the start, and nobody has looked at it yet.
+        found: it was there at the start: it is put back as soon as its rule is over.
     """
 
     value: Value
@@ -87,7 +87,8 @@ class State(msgspec.Struct):
         hold: the relay is open for a rule.
         pending: the batch under way, by device.
         read_after_ms: settings that were read before that moment are of before a command.
-        good_ms: since when all is well; 0 = it is not.
+        good_ms: since when all is well; 0 = it is not. This one and the next two are of the
+            clock that no one sets.
         connected_ms: when the grid was last connected.
         grid_asked_ms: since when the grid is waited for; 0 = it is not.
         position: where the relay was last seen.
@@ -200,11 +201,15 @@ class View:
     devices: Mapping[str, Seen]
     zone: tzinfo = UTC
     token: str = ""
+    monotonic_ms: int = 0
+    """A clock that no one sets; the time of day where there is none."""
     now_ms: int = 0
     """``now`` in milliseconds since 1970."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "now_ms", clock.epoch_ms(self.now))
+        if not self.monotonic_ms:
+            object.__setattr__(self, "monotonic_ms", self.now_ms)
 
 
 @dataclass(frozen=True, slots=True)

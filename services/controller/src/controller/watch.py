@@ -8,7 +8,7 @@ data look fresh.
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sunmesh import clock
@@ -178,7 +178,7 @@ class Watch:
                 )
                 for name, device in self._devices.items()
             }
-            return View(now, self.history, seen, self._plan.zone or UTC, token)
+            return View(now, self.history, seen, self._plan.zone, token, round(at * 1000))
 
 
 def _age_s(now_ms: int, ms: int, at: float, heard: float) -> float:

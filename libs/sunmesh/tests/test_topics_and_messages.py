@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sunmesh import clock
 from sunmesh.errors import MessageError
-from sunmesh.messages import MAX_BYTES, Command, Sample, Status, decode, encode
+from sunmesh.messages import MAX_BYTES, Alarm, Command, Sample, Status, decode, encode
 from sunmesh.topics import Address, Topics, parse
 
 TOPICS = Topics("home")
@@ -124,3 +124,19 @@ def test_time_keeps_its_milliseconds(moment):
 def test_a_moment_without_a_zone_is_refused():
     with pytest.raises(ValueError, match="time zone"):
         clock.iso(datetime(2026, 11, 21))
+
+
+def test_an_alarm_of_an_older_service_is_read_and_a_newer_one_says_more():
+    old = b'{"id":"a","state":"raised","severity":"info","title":"t","text":"x","ts":"%s"}' % (
+        b"2026-11-21T12:00:00.000Z"
+    )
+    alarm = decode(Alarm, old)
+    assert (alarm.since, alarm.cause, alarm.flapping, alarm.advice, alarm.data) == (
+        *(None, None, False, ""),
+        {},
+    )
+    assert encode(alarm) == old
+    with pytest.raises(MessageError, match="since"):
+        decode(Alarm, old[:-1] + b',"since":"noon"}')
+    with pytest.raises(MessageError, match="no reading"):
+        encode(Alarm("a", "raised", "info", "t", "x", TS, data={"power": float("nan")}))

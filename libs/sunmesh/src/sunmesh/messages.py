@@ -139,7 +139,18 @@ class Status(msgspec.Struct, frozen=True):
 
 
 class Alarm(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One alarm: ``alarms/<device>/<code>``. ``id`` stays the same from raised to cleared."""
+    """One alarm: ``alarms/<device>/<code>``. ``id`` stays the same from raised to cleared.
+
+    Attributes:
+        title, text: what is wrong, in English; for who has no words of his own for the code.
+        ts: of this change.
+        value: what it was raised for, where that is one number or word.
+        since: when it was raised; None where ``ts`` says it.
+        cause: ``device/code`` of the alarm that this one follows from: shown, not pushed.
+        flapping: it came and went so often that it is one alarm until that ends.
+        advice: what to do, in one sentence.
+        data: the values that a text in another language wants, by name.
+    """
 
     id: str
     state: Literal["raised", "cleared"]
@@ -148,6 +159,11 @@ class Alarm(msgspec.Struct, frozen=True, omit_defaults=True):
     text: str
     ts: str
     value: Value = None
+    since: str | None = None
+    cause: str | None = None
+    flapping: bool = False
+    advice: str = ""
+    data: dict[str, Value] = {}
 
 
 class ServiceStatus(msgspec.Struct, frozen=True):
@@ -219,8 +235,9 @@ def encode(message: msgspec.Struct) -> bytes:
     Raises:
         MessageError: a value is NaN or infinite; such a number never leaves a service.
     """
-    if isinstance(message, Sample | Settings):
-        for name, value in message.values.items():
+    if isinstance(message, Sample | Settings | Alarm):
+        values = message.data if isinstance(message, Alarm) else message.values
+        for name, value in values.items():
             for item in value if isinstance(value, list) else (value,):
                 if isinstance(item, float) and not math.isfinite(item):
                     raise MessageError(f"{name} is {item}, which is no reading")

@@ -23,6 +23,7 @@ TS = "2026-11-21T12:00:00.123Z"
         (TOPICS.result("inverter"), Address("home", "result", "inverter")),
         (TOPICS.alarm("bms", "cell_high"), Address("home", "alarm", "bms", "cell_high")),
         (TOPICS.alarm_ack("bms", "cell_high"), Address("home", "alarm_ack", "bms", "cell_high")),
+        (TOPICS.alarm_delivery("bms", "x"), Address("home", "alarm_delivery", "bms", "x")),
         (TOPICS.service_status("web"), Address("home", "service_status", "web")),
         (TOPICS.service_health("web"), Address("home", "service_health", "web")),
         (TOPICS.decision("night"), Address("home", "decision", "night")),

@@ -40,6 +40,19 @@ Stage = Literal[
 ``reverted`` comes after ``applied``: the device has gone back by itself, or somebody else did it.
 """
 
+PushState = Literal[
+    "waiting",
+    "sent",
+    "digest",
+    "delivered",
+    "read",
+    "acknowledged",
+    "failed",
+    "expired",
+    "cancelled",
+]
+"""How far a push has come: the provider has it from ``sent`` on, ``digest`` = in one for many."""
+
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """One reading of one device: ``<device>/telemetry``.
@@ -164,6 +177,35 @@ class Alarm(msgspec.Struct, frozen=True, omit_defaults=True):
     flapping: bool = False
     advice: str = ""
     data: dict[str, Value] = {}
+
+
+class Ack(msgspec.Struct, frozen=True):
+    """Somebody has seen an alarm: ``alarms/<device>/<code>/ack``. ``id`` is the alarm's."""
+
+    id: str
+    by: str
+    ts: str
+
+
+class Delivered(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far the newest push about an alarm has come on its way to one target.
+
+    ``kind`` is what it says: ``raised``, ``worse``, ``cleared``, ``reminder`` or ``escalation``.
+    """
+
+    state: PushState
+    kind: str
+    by: str
+    ts: str
+    detail: str = ""
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """To whom an alarm was pushed: ``alarms/<device>/<code>/delivery``. ``id`` is the alarm's."""
+
+    id: str
+    ts: str
+    targets: dict[str, Delivered]
 
 
 class ServiceStatus(msgspec.Struct, frozen=True):

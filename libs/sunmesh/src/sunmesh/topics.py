@@ -23,7 +23,8 @@ class Address:
     Attributes:
         site: the site's name.
         kind: ``telemetry``, ``info``, ``settings``, ``status``, ``command``, ``result``, ``alarm``,
-            ``alarm_ack``, ``service_status``, ``service_health``, ``decision`` or ``sim``.
+            ``alarm_ack``, ``alarm_delivery``, ``service_status``, ``service_health``,
+            ``decision`` or ``sim``.
         device: the device; the service or the rule where the kind speaks of those.
         code: the alarm's code; the rest of the path for ``sim``; empty otherwise.
     """
@@ -77,6 +78,10 @@ class Topics:
         """Somebody has seen the alarm."""
         return f"{self.root}/alarms/{device}/{code}/ack"
 
+    def alarm_delivery(self, device: str, code: str) -> str:
+        """To whom the alarm was pushed, and what became of it; retained."""
+        return f"{self.root}/alarms/{device}/{code}/delivery"
+
     def service_status(self, service: str) -> str:
         """Whether a service runs; retained, and its last will."""
         return f"{self.root}/services/{service}/status"
@@ -104,6 +109,7 @@ class Topics:
             "result": f"{self.root}/+/command/result",
             "alarm": f"{self.root}/alarms/+/+",
             "alarm_ack": f"{self.root}/alarms/+/+/ack",
+            "alarm_delivery": f"{self.root}/alarms/+/+/delivery",
             "service_status": f"{self.root}/services/+/status",
             "service_health": f"{self.root}/services/+/health",
             "decision": f"{self.root}/decisions/+",
@@ -125,6 +131,8 @@ def parse(topic: str) -> Address | None:
             return Address(site, "alarm", device, code)
         case ["alarms", device, code, "ack"]:
             return Address(site, "alarm_ack", device, code)
+        case ["alarms", device, code, "delivery"]:
+            return Address(site, "alarm_delivery", device, code)
         case ["services", service, ("status" | "health") as kind]:
             return Address(site, f"service_{kind}", service)
         case ["decisions", rule]:

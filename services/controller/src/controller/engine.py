@@ -307,15 +307,21 @@ class _Evaluation:
     def _min(self, count: float) -> int:
         return _minutes(self.plan, count)
 
-    def _may_act(self, wish: _Wish, switches: int = 1) -> str:
-        """Why a rule that wants to may not act now; empty when it may."""
+    def _may_act(self, wish: _Wish, *, opens: bool = False) -> str:
+        """Why a rule that wants to may not act now; empty when it may.
+
+        What follows from it, the grid given back and the settings put back, needs room, too.
+        """
         rule, kept = wish.rule, self.state.rules[wish.rule.name]
+        hold = self.state.hold
+        switches = 1 + (opens or (hold is not None and hold.rule == rule.name)) + rule.restores
         if self.now < self.state.spent_until_ms and not rule.protects:
             return "what was remembered is lost: the day's switches count as used up"
         if len(kept.acts_ms) + switches > rule.most_switches_day:
             wish.kind = "capped"
             return f"it switched {len(kept.acts_ms)} times in 24 hours, and that is its limit"
-        if kept.acts_ms and self.now - kept.acts_ms[-1] < self._min(rule.again_min):
+        last_ms = kept.acts_ms[-1] if kept.acts_ms else 0
+        if last_ms >= kept.since_ms and self.now - last_ms < self._min(rule.again_min):
             return f"it acts again after {rule.again_min:g} minutes"
         return ""
 
@@ -524,7 +530,7 @@ class _Evaluation:
             return f"it was connected less than {config.dwell_min:g} minutes ago"
         if self.now < state.retry_ms.get(RELAY, 0):
             return state.failures.get(wish.rule.name, "the relay refused lately")
-        return self._may_act(wish, switches=2)
+        return self._may_act(wish, opens=True)
 
     def _ask(self, position: Position, rule: str, reason: str, *, renews: bool = False) -> None:
         lease_s = self.plan.config.lease_s if position == OPEN else None
@@ -763,6 +769,8 @@ class _Evaluation:
             told = self._ordered(device, {s.name: v for s, v in values.items()})
             self._post(device, told, rules, reason)
             for rule in rules:
+                if rule in self.wishes:
+                    self._acted(self.wishes[rule])
                 mine = {s.name: f.restore for s, f in wanted.items() if f.rule == rule}
                 self._tell(rule, "restored", f"put back {words.settings(mine)}", reason)
 

@@ -228,16 +228,17 @@ def lines(report: Report, plan: Plan) -> list[str]:
         found.append(f"nothing is known of {report.silent} of {report.minutes} minutes")
     by_rule = Counter(switch.rule for switch in report.switches)
     for rule in plan.rules:
-        parts = [f"{by_rule[rule.name]} switches, {by_rule[rule.name] / days:.1f} a day"]
+        count = by_rule[rule.name]
+        parts = [f"{_count(count, 'switch', 'es')}, {count / days:.1f} a day"]
         if report.blind[rule.name]:
             parts.append(f"blind for {report.blind[rule.name]} minutes")
         if report.capped[rule.name]:
             parts.append(f"at its limit for {report.capped[rule.name]} minutes")
-        if by_rule[rule.name] or len(parts) > 1:
+        if count or len(parts) > 1:
             found.append(f"{rule.name:<10} {'; '.join(parts)}")
     for key, days_of in sorted(report.writes.items()):
         most = max(days_of.values())
-        found.append(f"{key}: {sum(days_of.values())} writes, {most} on one day at most")
+        found.append(f"{key}: {_count(sum(days_of.values()), 'write')}, {most} on one day at most")
     if plan.has_relay:
         found.append(f"the grid was cut off for {report.open_minutes / 60:.1f} h")
     if report.lowest is not None:
@@ -245,6 +246,10 @@ def lines(report: Report, plan: Plan) -> list[str]:
     for key in report.unknown:
         found.append(f"{key} is not recorded; say what it was with --set {key}=...")
     return found
+
+
+def _count(number: int, word: str, more: str = "s") -> str:
+    return f"{number} {word}{'' if number == 1 else more}"
 
 
 def document(report: Report) -> dict[str, object]:

@@ -294,18 +294,20 @@ def test_a_state_that_cannot_be_read_is_mode_off(serve, devices, eventually, tmp
     assert service.state.spent_until_ms > 0
 
 
-def test_nothing_is_set_that_cannot_be_written_down(serve, devices, eventually, tmp_path):
-    serve()
+def test_nothing_is_set_that_cannot_be_written_down(serve, devices, eventually, monkeypatch):
+    service = serve()
     devices.ask("mode", "on")
     eventually(lambda: devices.modes.get("mode") == "on")
-    path = tmp_path / "state/controller.json"
-    path.unlink()
-    (tmp_path / "state/controller.json.new").mkdir()  # where the new one would be written
-    devices.inverter["battery_voltage_v"] = 54.8
-    eventually(lambda: "state-unwritable" in devices.alarms)
-    eventually(lambda: devices.position == "grid_open", why="the lease needs no disk")
-    assert devices.of("inverter") == []
-    (tmp_path / "state/controller.json.new").rmdir()
+
+    def full(_content):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service._file, "save", full)
+        devices.inverter["battery_voltage_v"] = 54.8
+        eventually(lambda: "state-unwritable" in devices.alarms)
+        eventually(lambda: devices.position == "grid_open", why="the lease needs no disk")
+        assert devices.of("inverter") == []
     eventually(lambda: devices.settings["max_charge_current_a"] == 10.0)
     eventually(lambda: devices.alarms["state-unwritable"].state == "cleared")
 

@@ -64,9 +64,9 @@ WRITES = {
     "healthcheck": set(),
 }
 READS = {
-    **dict.fromkeys(COLLECTORS, SIMULATED | COMMANDS),
-    "collector-meter": SIMULATED | COMMANDS | {"mbmd"},
-    "group": {"telemetry", "device status"},
+    **dict.fromkeys(COLLECTORS, SIMULATED | COMMANDS | ALARMS),
+    "collector-meter": SIMULATED | COMMANDS | ALARMS | {"mbmd"},
+    "group": {"telemetry", "device status"} | ALARMS,
     "grid-relay": COMMANDS | ALARMS | {"telemetry"},
     "controller": DEVICE | {"controller's command", "decision", "own status"},
     "recorder": KEPT | OWN,

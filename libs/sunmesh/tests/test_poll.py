@@ -4,8 +4,9 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sunmesh import clock
 from sunmesh.errors import FrameError, IdentityError, RefusedError, Sleeping, TransportError
-from sunmesh.messages import Info
+from sunmesh.messages import Alarm, Info, encode
 from sunmesh.poll import Condition, Member, Poller, Reading, withdrawn
 from sunmesh.testing import when_said
 
@@ -410,3 +411,36 @@ def test_nothing_is_set_before_it_is_known_who_answers(mesh, eventually):
         stop.set()
         thread.join(30)
     assert control.calls.index("work") > control.calls.index("back")
+
+
+def test_what_an_earlier_run_raised_is_cleared_and_the_words_of_others_stay(
+    watch, mesh, topics, eventually
+):
+    def old(code, prefix):
+        said = Alarm(f"{prefix}x-{code}-1", "raised", "warning", "t", "x", clock.iso(clock.now()))
+        before.publish(topics.alarm("x", code), encode(said), retain=True)
+
+    before = mesh("before")
+    old("device_lost", "")
+    old("device_clock", "")
+    old("cell_spread", "watch-")
+    before.drain(30)
+    heard, poller = watch(Script(GOOD))
+    poller.listen()
+    eventually(lambda: len([p for _, p in heard if p.get("state") == "cleared"]) == 2)
+    cleared = {topic: p["id"] for topic, p in heard if p.get("state") == "cleared"}
+    assert cleared == {
+        "alarms/x/device_lost": "x-device_lost-1",
+        "alarms/x/device_clock": "x-device_clock-1",
+    }
+
+
+def test_a_flickering_condition_is_one_alarm(watch, eventually):
+    hot = Condition("warning", "Hot", "It is hot.", advice="Open a window.")
+    warned = Reading(GOOD.values, alarms={"hot": hot})
+    heard, _ = watch(Script(*[warned, GOOD] * 12, warned))
+    eventually(lambda: len(samples(heard)) >= 25)
+    told = [p for t, p in heard if t == "alarms/x/hot"]
+    assert [p["state"] for p in told] == ["raised", "cleared"] * 3 + ["raised"]
+    assert [p.get("flapping", False) for p in told][-1]
+    assert told[0]["advice"] == "Open a window."

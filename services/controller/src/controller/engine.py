@@ -59,6 +59,8 @@ def set_mode(plan: Plan, state: State, mode: Mode, rule: str = "") -> State:
         new.modes[rule] = mode
     else:
         new.mode = mode
+        if mode != "on":
+            new.good_ms = 0
     for each in plan.rules:
         if mode_of(plan, new, each) != before[each.name] and each.name in new.rules:
             # what it did as a shadow, or before it was off, is no reason to act now

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from sunmesh import clock
-from sunmesh.alarms import WATCH
 from sunmesh.commands.desk import Desk, Wish
 from sunmesh.errors import MessageError, RefusedError
-from sunmesh.messages import Alarm, Info, Range, Sample, Value, decode, encode
+from sunmesh.messages import Info, Range, Sample, Value, decode
 from sunmesh.mqtt import Mesh, Message
 from sunmesh.statefile import StateFile
 from sunmesh.voice import Condition, Reading, Voice
@@ -111,7 +110,6 @@ class GridRelay:
         self._say_at = 0.0
         self._kept: object = None
         self._manual: tuple[int, str] = (0, "")
-        self._old_alarms: dict[str, Alarm] = {}
         self._persists = outlives_process() if device.output.by == "gpiod" else None
         self._counters = {"leases": 0, "refused": 0, "bad_payloads": 0, "stood_still": 0}
 
@@ -124,7 +122,7 @@ class GridRelay:
         mesh.on_connect(self._broker_back)
         mesh.on_lost(self._broker_lost)
         self._desk.listen()
-        mesh.subscribe(mesh.topics.alarm(self.name, "+"), self._hear_alarm)
+        self._voice.listen()
         sources = {self._device.window.device, self._device.supply.device} - {""}
         for source in sorted(sources):
             mesh.subscribe(mesh.topics.telemetry(source), self._hear)
@@ -252,18 +250,6 @@ class GridRelay:
             if message.topic == topics.telemetry(self._device.supply.device):
                 self._relay.supply(now, voltage_v)
 
-    def _hear_alarm(self, message: Message) -> None:
-        """Alarms that an earlier run of this service raised and could not clear."""
-        if not message.retain or not message.payload:
-            return
-        try:
-            alarm = decode(Alarm, message.payload)
-        except MessageError:
-            return
-        with self._lock:
-            if alarm.state == "raised" and not alarm.id.startswith(WATCH):  # that one's are its own
-                self._old_alarms[message.topic.rpartition("/")[2]] = alarm
-
     # -- under the lock ----------------------------------------------------------------------------
 
     def _observe(self, now: float) -> None:
@@ -346,7 +332,6 @@ class GridRelay:
             self._said = key
             self._say_at = now + self._device.poll_interval_s
             self._voice.say(Reading(values, alarms=alarms))
-            self._clear_old(alarms)
 
     def _conditions(self, decision: Decision) -> dict[str, Condition]:
         alarms = {
@@ -374,22 +359,6 @@ class GridRelay:
                 "A restart will not know how often it was switched. Look at the disk.",
             )
         return alarms
-
-    def _clear_old(self, alarms: Mapping[str, Condition]) -> None:
-        with self._lock:
-            old, self._old_alarms = self._old_alarms, {}
-        for code in old.keys() - alarms.keys():
-            before = old[code]
-            cleared = Alarm(
-                id=before.id,
-                state="cleared",
-                severity=before.severity,
-                title=before.title,
-                text=f"{self.name}: it is over",
-                ts=clock.iso(clock.now()),
-            )
-            topic = self._mesh.topics.alarm(self.name, code)
-            self._mesh.publish(topic, encode(cleared), retain=True)
 
     def _info(self) -> Info:
         device = self._device

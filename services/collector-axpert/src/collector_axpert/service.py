@@ -9,7 +9,7 @@ from typing import TypeGuard
 from sunmesh import clock
 from sunmesh.errors import FrameError, IdentityError, RefusedError, TransportError
 from sunmesh.messages import Info, Range, Value
-from sunmesh.poll import Reading
+from sunmesh.poll import Condition, Reading
 
 from . import codec, tables
 from .config import AxpertDevice
@@ -126,6 +126,7 @@ class Axpert:
         self._energy: Values = {}
         self._changed = False
         self._ranges: dict[str, Range] = {}
+        self._warned: dict[str, Condition] = {}
         self.between: Callable[[], None] = lambda: None
 
     # -- the poll loop calls these -----------------------------------------------------------------
@@ -201,7 +202,12 @@ class Axpert:
         values.setdefault("pv_total_power_w", _sum(values, ("pv_power_w", "pv2_power_w")))
         changed = values.get("settings_changed") is True
         rising, self._changed = changed and not self._changed, changed
-        return Reading(values, suspects(values, self._ratings), settings_changed=rising)
+        return Reading(
+            values,
+            suspects(values, self._ratings),
+            settings_changed=rising,
+            alarms=self._alarms(values),
+        )
 
     def settings(self) -> Values | None:
         """Settings and flags; the energy counters are renewed on the way.
@@ -396,6 +402,12 @@ class Axpert:
             known[36] = "MAX24"
         return known
 
+    def _alarms(self, values: Values) -> dict[str, Condition]:
+        """What the device warns of; what it warned of last while that cannot be read."""
+        if values.get("warnings") is not None:
+            self._warned = alarms(values)
+        return self._warned
+
     def _keep_energy(self, answers: dict[str, Values]) -> None:
         for command in self._known_dialect().energy:
             self._energy |= answers.get(command, {})
@@ -414,6 +426,52 @@ def suspects(values: Values, ratings: Values) -> dict[str, str]:
         if _is_number(value) and _is_number(rating) and rating and value > factor * rating:
             result[name] = "suspect"
     return result
+
+
+def alarms(values: Values) -> dict[str, Condition]:
+    """Alarms of QPIWS and FWS: one of all faults, one of all warnings, each in words.
+
+    What every inverter says each night, while it equalises, or behind a relay that cut it off the
+    grid on purpose is no alarm: services/watch knows the sun and the relay. Nor are bits that
+    nobody can explain; they stand in the sample.
+    """
+    codes = _codes(values.get("faults"))
+    number = values.get("fault_code")
+    fault = number if isinstance(number, int) and number > 0 else None
+    warned = [
+        code
+        for code in _codes(values.get("warnings"))
+        if code not in codes and code not in tables.NO_ALARM and not code.startswith("reserved_")
+    ]
+    found = {}
+    if codes or fault is not None or values.get("device_mode") == "fault":
+        specific = [code for code in codes if code != "inverter_fault"] or codes
+        texts = [tables.warning_text(code) for code in specific] if fault is None else []
+        texts += [] if fault is None else [f"{tables.fault_text(fault)} (fault {fault})"]
+        texts = texts or ["it stands in fault mode and does not say why"]
+        found["inverter_fault"] = Condition(
+            "critical",
+            f"Inverter fault: {', '.join(texts)}",
+            f"The inverter reports: {', '.join(texts)}.",
+            fault,
+            "Loads may be without power: read the fault on its display, reduce the load, and call "
+            "your installer if it does not restart.",
+            {"codes": [*codes], "texts": [*texts], "fault_code": fault},
+        )
+    if warned:
+        texts = [tables.warning_text(code) for code in warned]
+        found["inverter_warning"] = Condition(
+            "warning",
+            f"Inverter warning: {', '.join(texts)}",
+            f"The inverter reports: {', '.join(texts)}.",
+            advice=tables.ADVICE.get(warned[0], "Look at the inverter and at its display."),
+            data={"codes": [*warned], "texts": [*texts]},
+        )
+    return found
+
+
+def _codes(value: Value) -> list[str]:
+    return [code for code in value if isinstance(code, str)] if isinstance(value, list) else []
 
 
 def _settings(values: Values) -> Values:

@@ -587,6 +587,24 @@ WARNING_TEXTS = {
 }
 """Every code that ``warnings`` can hold, except ``reserved_N`` for a bit without a name."""
 
+NO_ALARM = frozenset({"pv_loss", "low_pv_energy", "line_fail", "battery_equalisation"})
+"""Warnings of what is usual: the night, the grid that a relay took away, an equalisation."""
+
+ADVICE = {
+    "overload": "Switch something off: an inverter that is overloaded for long stops.",
+    "over_temperature": "Reduce the load and let air to the inverter.",
+    "fan_locked": "Clean the fans, or have them replaced, before the inverter gets too hot.",
+    "battery_low": "Reduce the load, or let the grid or a generator charge.",
+    "battery_under_shutdown": "Charge the battery; the inverter starts again by itself.",
+    "battery_derating": "Reduce the load: the battery is nearly empty.",
+    "battery_voltage_high": "Lower the charging voltages, and look at the cells.",
+    "battery_too_low_to_charge": "Charge the battery from the grid or a charger first.",
+    "battery_weak": "Look at the battery and at its cables.",
+    "pv_voltage_high": "Too many panels in series for a cold day: ask your installer.",
+    "eeprom_fault": "Its settings may be lost at the next start: call your installer.",
+}
+"""What an owner can do about a warning."""
+
 FAULT_TEXTS = {
     1: "Fan locked",
     2: "Over temperature",

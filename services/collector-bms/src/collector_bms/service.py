@@ -179,6 +179,7 @@ class Daly:
         self._totals: Values = {}
         self._contradictions = 0
         self._ranges: dict[str, Range] = {}
+        self._warned: dict[str, Condition] = {}
         self.between: Callable[[], None] = lambda: None
         if config.control and config.allow:
             from . import commands  # a collector that only reads has no use for it
@@ -237,7 +238,7 @@ class Daly:
             values = self._values(answers | again)
             wrong = disagreements(values)
         quality = dict.fromkeys(sorted(wrong), "suspect")
-        alarms = self._check_sign(values, quality)
+        alarms = self._check_sign(values, quality) | self._alarms(values)
         return Reading(values, quality, alarms=alarms)
 
     def settings(self) -> Values | None:
@@ -504,6 +505,12 @@ class Daly:
         soc = soc * self._config.soc_factor + self._config.soc_offset_percent
         return round(min(100.0, max(0.0, soc)), 1)
 
+    def _alarms(self, values: Values) -> dict[str, Condition]:
+        """What the board warns of; what it warned of last while that cannot be read."""
+        if values.get("warnings") is not None:
+            self._warned = warned(values)
+        return self._warned
+
     def _check_sign(self, values: Values, quality: dict[str, str]) -> dict[str, Condition]:
         """Report a current that contradicts the board's own state; never turn it by itself.
 
@@ -524,6 +531,45 @@ class Daly:
             f'"{state}": look at the battery, then set current_sign to "normal" or "inverted"'
         )
         return {"current_sign": Condition("warning", "Sign of the battery current", text, amperes)}
+
+
+def warned(values: Values) -> dict[str, Condition]:
+    """Alarms of the board's bits: one of all faults, one of all first warnings, each in words."""
+    faults = [code for code in _codes(values.get("faults")) if code not in tables.NO_ALARM]
+    number = values.get("fault_code")
+    first = [
+        code
+        for code in _codes(values.get("warnings"))
+        if code not in faults
+        and code not in tables.NO_ALARM
+        and code.removesuffix(tables.WARNING_SUFFIX) not in faults
+    ]
+    found = {}
+    if faults:
+        texts = [tables.fault_text(code) for code in faults]
+        found["battery_fault"] = Condition(
+            "critical",
+            f"Battery fault: {', '.join(texts)}",
+            f"The battery management reports: {', '.join(texts)}.",
+            number if isinstance(number, int) and number else None,
+            "It protects the battery and may have cut it off: look at cells, temperatures and "
+            "currents before you reset anything.",
+            {"codes": [*faults], "texts": [*texts]},
+        )
+    if first:
+        texts = [tables.fault_text(code.removesuffix(tables.WARNING_SUFFIX)) for code in first]
+        found["battery_warning"] = Condition(
+            "warning",
+            f"Battery warning: {', '.join(texts)}",
+            f"The battery management gives a first warning: {', '.join(texts)}.",
+            advice="It is not cut off yet: reduce the load, or the charge, and look at the cells.",
+            data={"codes": [*first], "texts": [*texts]},
+        )
+    return found
+
+
+def _codes(value: Value) -> list[str]:
+    return [code for code in value if isinstance(code, str)] if isinstance(value, list) else []
 
 
 def disagreements(values: Values) -> set[str]:

@@ -262,6 +262,9 @@ ALARM_BITS: Mapping[tuple[int, int], str] = {
 }
 """(byte, bit) → code. Level 1 ends in ``_warning``; the others are faults."""
 
+NO_ALARM = frozenset({"soc_high", "soc_high_warning", "soc_low_warning"})
+"""A full battery is none, and the bands of the charge are services/watch's."""
+
 SWAPPED = {
     "charge_over_current": "discharge_over_current",
     "discharge_over_current": "charge_over_current",

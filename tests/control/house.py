@@ -280,7 +280,7 @@ class House:
         """The broker hands over what it kept, however old that is."""
         if self.controller is not None and self.broker:
             for kind, message in self.retained.items():
-                self.hear(kind, "inverter", message)
+                self.hear(kind, "inverter", message, is_kept=True)
 
     def kill_controller(self):
         if self.controller is not None:
@@ -338,9 +338,9 @@ class House:
             self.hear("telemetry", "grid-relay", Sample(ts=ts, values=values))
             self.relay_told_at = self.t
 
-    def hear(self, kind, device, message):
+    def hear(self, kind, device, message, is_kept=False):
         topic = f"sunmesh/home/{device}/{kind}"
-        self.controller._hear(Message(topic, encode(message), False, False, 1, 1))
+        self.controller._hear(Message(topic, encode(message), is_kept, False, 1, 1))
 
     # -- what is asked -----------------------------------------------------------------------------
 

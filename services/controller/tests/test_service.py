@@ -229,6 +229,19 @@ def test_silence_connects_the_grid_and_is_an_alarm(serve, devices, eventually):
     assert devices.alarms["c9"].id == raised
 
 
+def test_what_the_broker_had_kept_is_not_acted_upon(serve, devices, eventually):
+    """A retained sample may be of any age; who publishes it is asked for a new one."""
+    devices.inverter["battery_voltage_v"] = 55.0
+    devices.say()
+    devices.is_silent = True
+    service = serve()
+    devices.ask("mode", "on")
+    eventually(lambda: devices.alarms.get("c9") and devices.alarms["c9"].state == "raised")
+    assert "is not known" in devices.alarms["c9"].text
+    assert devices.commands == []
+    assert service.counters()["grid_open_for"] is None
+
+
 def test_a_failure_is_an_alarm_and_is_not_repeated_each_minute(serve, devices, eventually):
     serve("retry_min = 100\n")
     devices.ask("mode", "on")

@@ -235,8 +235,6 @@ class _Evaluation:
         state.spent_until_ms = min(state.spent_until_ms, now + DAY_MS)
         for pending in state.pending.values():
             pending.sent_ms = min(pending.sent_ms, now)
-        if state.hold is not None:
-            state.hold.sent_ms = min(state.hold.sent_ms, now)
 
     def _time_out(self) -> None:
         """A command whose last word never came has failed."""
@@ -406,7 +404,7 @@ class _Evaluation:
         holder = self.wishes[state.hold.rule]
         if self.relay is None and is_good:
             self._ask(OPEN, holder.rule.name, holder.rule.says, renews=True)
-            state.hold.sent_ms = self.now
+            state.hold.sent_ms = self.steady
             if holder.kind in ("active", "over"):
                 holder.say("holding", "kept the grid open", "it lasts")
         elif self.relay is None:
@@ -420,7 +418,11 @@ class _Evaluation:
             return
         wish = self.wishes.get(hold.rule)
         why = ""
-        relay_ms = self.relay_seen.sample_ms if self.relay_seen else 0
+        told_ms = (
+            self.steady - round(1000 * self.relay_seen.age_s("relay_position"))
+            if (self.relay_seen)
+            else 0
+        )
         silent = self.relay_seen is None or self.relay_seen.age_s("relay_position") > max(
             self.plan.config.interval_s, self.relay_seen.limit_s
         )
@@ -434,7 +436,7 @@ class _Evaluation:
             why = "it is over"
         elif silent:
             why = f"{self.plan.config.relay} says nothing"
-        elif self.position == CONNECTED and relay_ms > hold.sent_ms + SETTLE_MS:
+        elif self.position == CONNECTED and told_ms > hold.sent_ms + SETTLE_MS:
             reason = self.relay_seen.values.get("relay_reason") if self.relay_seen else None
             why = f"the relay connected the grid by itself ({reason or 'no reason given'})"
         elif self.manual and self.position == CONNECTED:
@@ -508,7 +510,7 @@ class _Evaluation:
             state.rules[rule.name].owes = True
             return
         state.rules[rule.name].owes = False
-        state.hold = Hold(rule.name, self.now, self.now)
+        state.hold = Hold(rule.name, self.now, self.steady)
         self._ask(OPEN, rule.name, rule.says)
         state.failures.pop(rule.name, None)
         state.grid_asked_ms = 0

@@ -301,9 +301,15 @@ class Controller:
     # -- the mesh ----------------------------------------------------------------------------------
 
     def _hear(self, message: Message) -> None:
-        """Something of a device."""
+        """Something of a device.
+
+        What the broker had kept is not acted upon: it may be of any age, and the clock that would
+        tell may have been set since.
+        """
         address = parse(message.topic)
         if address is None or not message.payload:
+            return
+        if message.retain and address.kind in ("telemetry", "settings"):
             return
         name = address.device
         try:

@@ -63,7 +63,7 @@ class Pending(msgspec.Struct):
 
 
 class Hold(msgspec.Struct):
-    """The relay is open for a rule."""
+    """The relay is open for a rule; ``sent_ms`` is of the clock that no one sets."""
 
     rule: str
     since_ms: int

@@ -209,7 +209,7 @@ def test_a_full_battery_opens_the_grid_and_lowers_the_charge(serve, devices, eve
     assert len({each.id for each in devices.of("grid-relay")}) == len(devices.of("grid-relay"))
     assert len(devices.of("inverter")) <= 2
     told = devices.decisions["c9"]
-    assert set(told) == {"ts", "rule", "mode", "saw", "wants", "did", "why", "changed"}
+    assert set(told) == {"ts", "rule", "says", "mode", "saw", "wants", "did", "why", "changed"}
     serve.stop()
     eventually(lambda: devices.position == "grid_connected", why="it gives the grid back")
 
@@ -404,7 +404,7 @@ def test_the_program_runs_is_asked_and_stops(process, devices, mesh, eventually,
 
 def test_one_that_is_killed_leaves_what_it_forced_to_the_next(process, devices, eventually):
     running, path = process()
-    run(path, "mode", "on")
+    eventually(lambda: run(path, "mode", "on").returncode == 0, 60, "it hears")
     devices.inverter["battery_voltage_v"] = 54.8
     eventually(lambda: devices.settings["max_charge_current_a"] == 10.0, 60)
     running.kill()

@@ -253,6 +253,7 @@ class Controller:
         document = {
             "ts": clock.iso(self._now()),
             "rule": decision.rule,
+            "says": next((r.says for r in self.plan.rules if r.name == decision.rule), ""),
             "mode": decision.mode,
             "saw": decision.saw,
             "wants": decision.wants,

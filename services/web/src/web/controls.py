@@ -411,10 +411,11 @@ def _epoch(value: Value) -> int:
 
 @dataclass(frozen=True, slots=True)
 class RuleRow:
-    """One rule with its last decision."""
+    """One rule with its last decision; ``says``: what it is for."""
 
     name: str
     title: str
+    says: str
     mode: str
     sentence: str
     saw: str
@@ -491,11 +492,12 @@ class PartRow:
 
 @dataclass(frozen=True, slots=True)
 class OrderRow:
-    """One order, in words. ``tone``: good, bad or pending."""
+    """One order, in words. ``tone``: good, bad or pending; ``why``: of a rule, what it is for."""
 
     id: str
     title: str
     who: str
+    why: str
     ms: int
     when: str
     stage: str
@@ -718,6 +720,7 @@ class Controls:
                 RuleRow(
                     name=name,
                     title=words.title(name),
+                    says=decision.says if decision else "",
                     mode=modes.get(name) or (decision.mode if decision else "") or "off",
                     sentence=_sentence(why) or "Has not decided anything yet.",
                     saw=wish_text(decision.saw) if decision else "",
@@ -769,11 +772,20 @@ class Controls:
             text = STAGE_TEXTS[stage]
         elif stage == "silent":
             text = "no answer: its service does not run, or takes no commands"
-        title = ", ".join(_label(name) for name in order.wants) or "Several settings"
+        title = ", ".join(
+            f"{_label(name)} → {_wanted(name, wants)}" for name, wants in order.wants.items()
+        )
+        who, why = order.by.removeprefix("web:"), ""
+        if order.by.startswith(f"{CONTROLLER}:"):
+            rule = order.by.removeprefix(f"{CONTROLLER}:")
+            who = f"rule {words.title(rule)}"
+            decision = self.live.state().decisions.get(rule)
+            why = decision.says if decision else ""
         return OrderRow(
             id=order.id,
-            title=f"{words.title(order.device)}: {title}",
-            who=order.by.removeprefix("web:"),
+            title=f"{words.title(order.device)}: {title or 'Several settings'}",
+            who=who,
+            why=why,
             ms=order.ms,
             when=at(order.ms),
             stage=stage,

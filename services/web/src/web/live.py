@@ -43,6 +43,7 @@ class Decision(msgspec.Struct, frozen=True):
 
     ts: str
     rule: str = ""
+    says: str = ""
     mode: str = ""
     saw: Any = None
     wants: Any = None

@@ -231,9 +231,9 @@ def lines(report: Report, plan: Plan) -> list[str]:
         count = by_rule[rule.name]
         parts = [f"{_count(count, 'switch', 'es')}, {count / days:.1f} a day"]
         if report.blind[rule.name]:
-            parts.append(f"blind for {report.blind[rule.name]} minutes")
+            parts.append(f"blind for {_count(report.blind[rule.name], 'minute')}")
         if report.capped[rule.name]:
-            parts.append(f"at its limit for {report.capped[rule.name]} minutes")
+            parts.append(f"at its limit for {_count(report.capped[rule.name], 'minute')}")
         if count or len(parts) > 1:
             found.append(f"{rule.name:<10} {'; '.join(parts)}")
     for key, days_of in sorted(report.writes.items()):

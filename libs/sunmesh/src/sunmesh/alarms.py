@@ -428,6 +428,7 @@ ABSENCES = frozenset(
 
 LOST = ("device_lost", "sample_old")
 FOLLOWS = {
+    "device_lost": ("identity_wrong",),
     "panel_day_low": ("panel_weak", "device_lost", "panel_missing"),
     "panel_missing": ("device_lost",),
     "sample_stale": ("device_lost", "sample_old"),

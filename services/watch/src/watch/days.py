@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, make_url, select
+from sqlalchemy.exc import SQLAlchemyError
 from sunmesh import clock, config
 from sunmesh.config import Site
 from sunmesh.database import sql, tables
@@ -88,9 +89,15 @@ def main(words: list[str]) -> int:
         return 1
     today = local_day(clock.epoch_ms(clock.now()), site.site.zone)
     opened = sql.engine(url, read_only=True)
-    with opened.connect() as connection:
-        found = of_database(connection, today, back, site)
-    opened.dispose()
+    try:
+        with opened.connect() as connection:
+            found = of_database(connection, today, back, site)
+    except SQLAlchemyError as err:
+        cause = getattr(err, "orig", None) or err
+        print(" ".join(str(cause).split()), file=sys.stderr)  # noqa: T201 - for the watch
+        return 1
+    finally:
+        opened.dispose()
     print(json.dumps(found))  # noqa: T201 - what the watch reads
     return 0
 

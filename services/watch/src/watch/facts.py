@@ -30,7 +30,7 @@ OWN_TIME = ("pvs6",)
 """Families whose samples carry the device's own time: they are as old as they say. A sample of any
 other that arrives is of now; where its time is another, two clocks differ."""
 LEAST_POLLS = 5
-"""Fewer rounds between two health messages say nothing about a line."""
+"""Fewer rounds say nothing about a line."""
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class Device:
         poll_s: between two samples [s].
         through: the device that it is read through.
         writes: setting → (today, budget).
-        errors_percent: share of damaged answers between the last two health messages.
+        errors_percent: damaged answers in a hundred of the last rounds.
     """
 
     name: str
@@ -156,7 +156,7 @@ class Facts:
         self.away_at: float | None = None
         self.away_s = 0.0
         """How long the broker was away the last time, while that matters [s]."""
-        self._health: dict[str, dict[str, float]] = {}
+        self._lines: dict[str, tuple[float, float]] = {}
 
     # -- what is heard -----------------------------------------------------------------------------
 
@@ -246,19 +246,23 @@ class Facts:
     def hear_health(self, name: str, health: Health) -> None:
         """A service's counters: how many answers of each of its devices were damaged."""
         numbers = {k: float(v) for k, v in health.counters.items() if isinstance(v, int | float)}
-        before, self._health[name] = self._health.get(name), numbers
         for device in self.devices.values():
             head = f"{device.name}_"
-            if f"{head}polls" not in numbers or before is None:
+            if device.service != name or f"{head}polls" not in numbers:
                 continue
-            polls = numbers[f"{head}polls"] - before.get(f"{head}polls", 0.0)
+            polls = numbers[f"{head}polls"]
             damaged = sum(
-                number - before.get(key, 0.0)
+                number
                 for key, number in numbers.items()
                 if key.startswith(head) and DAMAGED.fullmatch(key.removeprefix(head))
             )
-            if polls >= LEAST_POLLS and damaged >= 0:
-                device.errors_percent = min(100.0, 100.0 * damaged / polls)
+            before = self._lines.get(device.name)
+            if before is None or polls < before[0] or damaged < before[1]:
+                self._lines[device.name] = polls, damaged
+            elif polls - before[0] >= LEAST_POLLS:
+                share = (damaged - before[1]) / (polls - before[0])
+                device.errors_percent = min(100.0, 100.0 * share)
+                self._lines[device.name] = polls, damaged
 
     # -- the broker --------------------------------------------------------------------------------
 

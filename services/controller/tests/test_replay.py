@@ -5,9 +5,11 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from controller import past, replay
+from controller.__main__ import entry
 from controller.loading import plan_of
 from sqlalchemy import insert
 from sunmesh import clock, config
@@ -15,6 +17,13 @@ from sunmesh.database import sql, tables
 from sunmesh.testing import migrated
 
 from .conftest import DEVICES
+
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
 
 SCRIPT = Path(sys.executable).parent / "controller"
 MINUTE = 60_000
@@ -99,14 +108,21 @@ def site(url, stored, site_file):
     return config.load(site_file(f'[database]\nurl = "{url}"\n{DEVICES}'), "controller", environ={})
 
 
-def run(site, *words):
-    return subprocess.run(
-        [SCRIPT, *words, "--config", site.path], capture_output=True, text=True, timeout=300
-    )
+@pytest.fixture
+def run(site, capsys, monkeypatch):
+    """The program, in this process: what it answers, prints and complains of."""
+    monkeypatch.setattr("sunmesh.service.setup_logging", lambda level="info": None)
+
+    def run(*words):
+        code = entry([*words, "--config", str(site.path)])
+        printed = capsys.readouterr()
+        return Done(code, printed.out, printed.err)
+
+    return run
 
 
-def test_replay_tells_each_switch_and_what_it_cost(site):
-    done = run(site, "replay", "--days", "0.5", "--rule", "c9", "--json")
+def test_replay_tells_each_switch_and_what_it_cost(run):
+    done = run("replay", "--days", "0.5", "--rule", "c9", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["counts"] == {"c9": 2}
@@ -123,8 +139,8 @@ def test_replay_tells_each_switch_and_what_it_cost(site):
     assert found["silent_minutes"] <= 2, "time goes on between the data and the replay"
 
 
-def test_replay_reads_well(site):
-    done = run(site, "replay", "--days", "0.5", "--rule", "c9", "--rule", "c12")
+def test_replay_reads_well(run):
+    done = run("replay", "--days", "0.5", "--rule", "c9", "--rule", "c12")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "c9         asked to open the grid; set max_charge_current_a = 10.0" in lines[0]
@@ -134,17 +150,16 @@ def test_replay_reads_well(site):
     assert any(line.startswith("lowest charge 17 %, ") for line in lines)
 
 
-def test_all_rules_can_be_replayed_together(site):
-    done = run(site, "replay", "--days", "0.5", "--json")
+def test_all_rules_can_be_replayed_together(run, site):
+    done = run("replay", "--days", "0.5", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["minutes"] == HOURS * 60
     assert set(found["counts"]) <= {rule.name for rule in plan_of(site).rules}
 
 
-def test_what_is_not_recorded_can_be_said(site):
+def test_what_is_not_recorded_can_be_said(run):
     done = run(
-        site,
         *("replay", "--days", "0.5", "--rule", "c9", "--json"),
         *("--set", "inverter.max_charge_current_a=10"),
     )
@@ -159,8 +174,8 @@ def test_what_is_not_recorded_can_be_said(site):
         (("--set", "bulk"), "--set wants DEVICE.SETTING=VALUE"),
     ],
 )
-def test_what_cannot_be_replayed_is_said(site, words, says):
-    done = run(site, "replay", *words)
+def test_what_cannot_be_replayed_is_said(run, words, says):
+    done = run("replay", *words)
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr

@@ -34,29 +34,36 @@ SAMPLE = {
     "command": TOPICS.command("inverter"),
     "controller's command": TOPICS.command("controller"),
     "controller's settings": TOPICS.settings("controller"),
+    "notifier's command": TOPICS.command("notifier"),
+    "notifier's result": TOPICS.result("notifier"),
     "result": TOPICS.result("inverter"),
     "alarm": TOPICS.alarm("inverter", "overload"),
     "recorder's alarm": TOPICS.alarm("recorder", "spool_full"),
+    "notifier's alarm": TOPICS.alarm("notifier", "test"),
     "ack": TOPICS.alarm_ack("inverter", "overload"),
+    "delivery": TOPICS.alarm_delivery("inverter", "overload"),
     "decision": TOPICS.decision("storm"),
     "world": TOPICS.sim("world"),
     "emulator": TOPICS.sim("inverter/settings"),
     "mbmd": "mbmd/sdm1-1/Power",
 }
 OWN = {"own status", "own health"}
-ALARMS = {"alarm", "recorder's alarm"}
-COMMANDS = {"command", "controller's command"}
+ALARMS = {"alarm", "recorder's alarm", "notifier's alarm"}
+COMMANDS = {"command", "controller's command", "notifier's command"}
+RESULTS = {"result", "notifier's result"}
 SETTINGS = {"settings", "controller's settings"}
-DEVICE = {"telemetry", "info", "device status", "result"} | SETTINGS | ALARMS
+DEVICE = {"telemetry", "info", "device status"} | RESULTS | SETTINGS | ALARMS
 SIMULATED = {"world", "emulator"}
 KEPT = set(SAMPLE) - SIMULATED - {"mbmd"}
 WRITES = {
     **dict.fromkeys(COLLECTORS, DEVICE | {"emulator"}),
-    "group": DEVICE - SETTINGS - {"result"},
+    "group": DEVICE - SETTINGS - RESULTS,
     "grid-relay": DEVICE - SETTINGS,
     "controller": COMMANDS | ALARMS | {"decision", "controller's settings"},
     "recorder": {"recorder's alarm"},
     "bookkeeper": set(),
+    "watch": ALARMS,
+    "notifier": {"notifier's alarm", "notifier's result", "ack", "delivery"},
     "web": COMMANDS | {"ack"},
     "simulator": SIMULATED,
     "home-assistant": COMMANDS,
@@ -71,9 +78,11 @@ READS = {
     "controller": DEVICE | {"controller's command", "decision", "own status"},
     "recorder": KEPT | OWN,
     "bookkeeper": set(),
+    "watch": DEVICE | OWN,
+    "notifier": ALARMS | OWN | {"ack", "delivery", "notifier's command"},
     "web": KEPT - COMMANDS | OWN,
     "simulator": SIMULATED,
-    "home-assistant": DEVICE | {"ack"} | OWN,
+    "home-assistant": DEVICE | {"ack", "delivery"} | OWN,
     "mbmd": set(),
     "healthcheck": set(),
 }

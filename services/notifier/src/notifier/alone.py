@@ -1,0 +1,102 @@
+"""Only one notifier of a site is at work: a second one says so and waits."""
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import IO
+
+from sunmesh.config import Site
+from sunmesh.errors import MessageError
+from sunmesh.messages import ServiceStatus, decode
+from sunmesh.mqtt import Mesh, Message
+
+log = logging.getLogger(__name__)
+
+SILENT_S = 75.0
+"""Health comes every 30 s: who is silent for so long and says ``online`` is dead."""
+
+LOOK_S = 3.0
+TRY_S = 0.5
+
+
+class Place:
+    """The one place of this site's notifier on this machine: a lock beside the outbox."""
+
+    def __init__(self, folder: Path) -> None:
+        """Nothing is held yet."""
+        self._path = folder / "notifier.lock"
+        self._file: IO[str] | None = None
+
+    def take(self, stop: threading.Event) -> bool:
+        """Wait until it is free; says once that another one has it. False when stopped before."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        file = self._path.open("a+", encoding="ascii")
+        is_said = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if not is_said:
+                    file.seek(0)
+                    who = file.read().strip() or "unknown"
+                    log.warning("another notifier (process %s) has %s; waiting", who, self._path)
+                    is_said = True
+                if stop.wait(TRY_S):
+                    file.close()
+                    return False
+                continue
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            self._file = file
+            return True
+
+
+def wait_alone(site: Site, host: str, stop: threading.Event, silent_s: float = SILENT_S) -> bool:
+    """Wait while a notifier on another machine is alive; False when stopped before.
+
+    The retained status may be that of a dead one (a power cut takes the broker's last will along),
+    so its health has to come. An absent broker is no reason to wait here: nobody can be told then.
+    """
+    mesh = Mesh(site.broker, site.topics, "notifier", instance=f"look-{os.getpid()}")
+    looked = threading.Event()
+    state: dict[str, object] = {"other": "", "heard": time.monotonic()}
+
+    def hear(message: Message) -> None:
+        if message.topic == site.topics.service_health("notifier"):
+            if not message.retain:
+                state["heard"] = time.monotonic()
+            return
+        if message.payload:
+            try:
+                status = decode(ServiceStatus, message.payload)
+            except MessageError:
+                return
+            is_other = status.state == "online" and status.host != host
+            state["other"] = f"{status.host}, since {status.started}" if is_other else ""
+            if not message.retain:
+                state["heard"] = time.monotonic()
+        looked.set()
+
+    mesh.subscribe(site.topics.service_status("notifier"), hear)
+    mesh.subscribe(site.topics.service_health("notifier"), hear)
+    mesh.start()
+    try:
+        looked.wait(LOOK_S)
+        is_said = False
+        while state["other"]:
+            heard = state["heard"]
+            if isinstance(heard, float) and time.monotonic() - heard > silent_s:
+                log.warning("the notifier on %s is silent; taking over", state["other"])
+                break
+            if not is_said:
+                log.warning("another notifier works on %s; waiting", state["other"])
+                is_said = True
+            if stop.wait(TRY_S):
+                return False
+    finally:
+        mesh.stop(0.2)
+    return not stop.is_set()

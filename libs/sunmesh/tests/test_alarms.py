@@ -82,7 +82,19 @@ def test_a_worse_alarm_is_the_same_alarm_and_is_said_again():
     assert (worse.id, worse.severity, worse.since) == (raised.id, "critical", raised.ts)
     assert worse.ts > raised.ts
     assert clock.after(1, WORSE) is None
-    assert clock.after(1, WIDE).severity == "warning"
+
+
+def test_it_is_called_better_when_that_has_lasted():
+    clock = Clock(Terms(flaps=0, calm_s=300))
+    clock.after(0, WIDE)
+    clock.after(1, WORSE)
+    for _ in range(20):
+        assert clock.after(100, WIDE) is None
+        assert clock.after(100, WORSE) is None
+    assert clock.after(1, WIDE) is None
+    assert clock.after(150, WIDE, cause="a/b").severity == "critical", "a cause is told meanwhile"
+    assert clock.after(151, WIDE, cause="a/b").severity == "warning"
+    assert clock.after(1, None).state == "cleared"
 
 
 def test_a_cause_that_comes_late_is_said_and_one_that_ends_too():

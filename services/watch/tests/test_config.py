@@ -1,5 +1,7 @@
 """What ``site.toml`` may say: anything wrong is one line that names the key, and status 2."""
 
+from pathlib import Path
+
 import pytest
 from sunmesh.errors import ConfigError
 from watch import words
@@ -126,3 +128,15 @@ def test_check_without_a_broker(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "attic_hot (yours): warning when temperature_c of attic" in said
     assert entry(["check", "--offline", "--json", "--config", str(tmp_path / "site.toml")]) == 0
+
+
+def test_the_document_tells_every_alarm_and_every_measure():
+    text = (Path(__file__).parents[3] / "docs/alarms.md").read_text(encoding="utf-8")
+    own = text.partition("## The watch's")[2].partition("## The others'")[0]
+    rows = {line.split("`")[1]: line for line in own.splitlines() if line.startswith("| `")}
+    for name, table in defaults().items():
+        assert table["measure"] in rows[name]
+        assert table["advice"] in rows[name]
+        assert table.get("severity", "warning") in rows[name]
+    for measure in MEASURES:
+        assert f"`{measure}`" in text

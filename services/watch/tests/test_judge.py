@@ -480,3 +480,14 @@ def test_a_value_is_no_template():
 def test_foreign_words_are_cut_and_cleaned():
     assert plain("a\x00b\n\x1b[31mc\u2028d") == "a b [31mc d"
     assert len(plain("x" * 70_000)) == 200
+
+
+def test_what_is_worse_than_its_cause_stands_for_itself(house):
+    apart = {"cell_voltage_spread_v": 0.06, "cell_voltage_max_v": 3.61}
+    house.status("battery").after(65, battery=apart)
+    assert house.open["battery/cell_high"].cause == "battery/cell_spread"
+    house.after(65, battery=apart | {"cell_voltage_max_v": 3.66})
+    assert house.open["battery/cell_spread"].severity == "warning"
+    alarm = house.open["battery/cell_high"]
+    assert alarm.severity == "critical"
+    assert house.open["battery/cell_high"].cause is None

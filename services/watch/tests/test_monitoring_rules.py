@@ -264,13 +264,14 @@ def test_m6_cells_apart(house, millivolts, severity):
 
 def test_m6_gets_worse_and_better_as_one_alarm(house):
     house.status("battery")
-    for millivolts, severity in (
-        (60, "warning"),
-        (100, "critical"),
-        (96, "critical"),
-        (94, "warning"),
+    for millivolts, seconds, severity in (
+        (60, 65, "warning"),
+        (100, 2, "critical"),
+        (96, 605, "critical"),
+        (94, 595, "critical"),
+        (94, 10, "warning"),
     ):
-        house.after(65, battery=cells(3.3 + millivolts / 1000))
+        house.after(seconds, battery=cells(3.3 + millivolts / 1000))
         assert house.open["battery/cell_spread"].severity == severity
     house.after(65, battery=cells(3.346))
     assert "battery/cell_spread" in house.open, "hysteresis"
@@ -342,7 +343,7 @@ def test_m8_line_fail_is_information_where_the_grid_is_opened_on_purpose(house):
     grid(house, 0.0, "grid_connected", 5)
     assert house.open["inverter/grid_lost"].severity == "warning", "now it should be there"
     grid(house, 230.0, "grid_connected", 35)
-    assert house.open == {}
+    assert house.facts_open == {}
 
 
 # --- M9 -------------------------------------------------------------------------------------------

@@ -63,7 +63,8 @@ class Terms:
         pause_s: an alarm that was cleared is not raised again sooner.
         flaps: so many changes within ``within_s`` make one flapping alarm of it; 0 = never.
         within_s: see there.
-        calm_s: a flapping alarm ends when nothing changed for so long.
+        calm_s: a flapping alarm ends when nothing changed for so long; and an alarm that got worse
+            is not called better sooner.
     """
 
     for_s: float = 0.0
@@ -93,7 +94,7 @@ WATCH = "watch-"
 class _Life:
     """One key: what is seen, since when, and what was said about it."""
 
-    __slots__ = ("alarm", "cleared_at", "flips", "holds", "since", "told")
+    __slots__ = ("alarm", "cleared_at", "eased_at", "flips", "holds", "since", "told")
 
     def __init__(self) -> None:
         self.holds = False
@@ -103,6 +104,8 @@ class _Life:
         """As it was said last, while it is raised."""
         self.told: Condition | None = None
         self.cleared_at: float | None = None
+        self.eased_at: float | None = None
+        """Since when it is less severe than it was said to be [monotonic s]."""
         self.flips: list[float] = []
         """When the alarm was raised or cleared, or would have been [monotonic s]."""
 
@@ -173,7 +176,7 @@ class Alarms:
                 return None
             life.flips.append(at)
             return self._clear(life, alarm, at, now, over)
-        return self._renew(life, alarm, condition, now, cause)
+        return self._renew(life, alarm, condition, at, now, terms, cause)
 
     def _raise(
         self,
@@ -222,20 +225,33 @@ class Alarms:
         """It came and went: only calm ends that."""
         if at - life.since < terms.calm_s:
             if condition is not None and _rank(condition) > _rank(alarm):
-                return self._renew(life, alarm, condition, now, cause)
+                return self._renew(life, alarm, condition, at, now, terms, cause)
             return None
         life.flips.clear()
         if condition is None:
             return self._clear(life, alarm, at, now, over)
         life.told = None  # it stays now: said anew
         calm = msgspec.structs.replace(alarm, flapping=False)
-        return self._renew(life, calm, condition, now, cause)
+        return self._renew(life, calm, condition, at, now, terms, cause)
 
     def _renew(
-        self, life: _Life, alarm: Alarm, condition: Condition, now: datetime, cause: str | None
+        self,
+        life: _Life,
+        alarm: Alarm,
+        condition: Condition,
+        at: float,
+        now: datetime,
+        terms: Terms,
+        cause: str | None,
     ) -> Alarm | None:
         """The same alarm, if something about it is news."""
         told = life.told
+        if _rank(condition) >= _rank(alarm):
+            life.eased_at = None
+        elif told is not None:
+            life.eased_at = at if life.eased_at is None else life.eased_at
+            if at - life.eased_at < terms.calm_s:
+                condition = told  # it may soon be as bad again
         same = (
             told is not None
             and (told.severity, told.title) == (condition.severity, condition.title)
@@ -261,7 +277,7 @@ class Alarms:
         return life.alarm
 
     def _clear(self, life: _Life, alarm: Alarm, at: float, now: datetime, over: str) -> Alarm:
-        life.alarm, life.told, life.cleared_at = None, None, at
+        life.alarm, life.told, life.cleared_at, life.eased_at = None, None, at, None
         return cleared(alarm, over or "It is over.", now)
 
     # -- what is known ----------------------------------------------------------------------------
@@ -429,6 +445,9 @@ ABSENCES = frozenset(
 LOST = ("device_lost", "sample_old")
 FOLLOWS = {
     "device_lost": ("identity_wrong",),
+    "cell_high": ("cell_spread",),
+    "cell_low": ("cell_spread",),
+    "battery_warning": ("battery_fault", "cell_spread", "cell_high", "cell_low"),
     "panel_day_low": ("panel_weak", "device_lost", "panel_missing"),
     "panel_missing": ("device_lost",),
     "sample_stale": ("device_lost", "sample_old"),
@@ -457,6 +476,11 @@ def root(found: Mapping[Key, Key], key: Key) -> Key:
     while key in found:
         key = found[key]
     return key
+
+
+def pushed_alone(alarm: Alarm, cause: Alarm) -> bool:
+    """Whether an alarm is worse than what it follows from: then it is no mere consequence."""
+    return _rank(alarm) > _rank(cause)
 
 
 def _leads_to(found: Mapping[Key, Key], key: Key, end: Key) -> bool:

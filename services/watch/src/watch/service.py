@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 from sunmesh import clock
-from sunmesh.alarms import WATCH, Alarms, Condition, Key, Topology, causes
+from sunmesh.alarms import WATCH, Alarms, Condition, Key, Topology, causes, pushed_alone
 from sunmesh.errors import MessageError
 from sunmesh.messages import (
     Alarm,
@@ -181,8 +181,13 @@ class Judge:
 
     def _causes(self, at: float) -> dict[Key, Key]:
         """What follows from what; a while longer than that is there, for it ends one by one."""
-        open_ = {*self.alarms.raised, *self.foreign}
+        open_ = {key: foreign.alarm for key, foreign in self.foreign.items()}
+        open_ |= self.alarms.raised
         found = causes(sorted(open_), self.topology()) if len(open_) > 1 else {}
+        for key, cause in list(found.items()):
+            if pushed_alone(open_[key], open_[cause]):
+                del found[key]
+                self._followed.pop(key, None)
         for key, cause in found.items():
             self._followed[key] = cause, at
         for key, (cause, last_at) in list(self._followed.items()):

@@ -60,6 +60,8 @@ else:
 import sys, time
 from pathlib import Path
 from sunmesh import service
+if "emulate" in sys.argv:
+    sys.exit(service.stop_event().wait() is None)
 site = Path(sys.argv[sys.argv.index("--config") + 1])
 if "ingest" in sys.argv:
     with (site.parent / "sunmesh.db").open("a") as file:
@@ -75,6 +77,7 @@ site = tomllib.loads(Path(sys.argv[sys.argv.index("--config") + 1]).read_text())
 http.server.test(http.server.SimpleHTTPRequestHandler, port=site["web"]["port"], bind="127.0.0.1")
 """,
 }
+OTHERS = ("bookkeeper", "controller", "grid-relay", "notifier", "watch")
 RUNNER = """
 import sys
 from pathlib import Path
@@ -91,7 +94,7 @@ def stand_ins(tmp_path):
     folder = tmp_path / "bin"
     folder.mkdir()
     collectors = {name: STAND_INS["collector-axpert"] for name in demo.COLLECTORS}
-    others = dict.fromkeys(("bookkeeper", "controller", "grid-relay"), STAND_INS["recorder"])
+    others = dict.fromkeys(OTHERS, STAND_INS["recorder"])
     for name, code in (collectors | STAND_INS | others).items():
         path = folder / name
         path.write_text(f"#!{sys.executable}\n{code}")

@@ -158,11 +158,13 @@ names = {{ {ROOF_NAMES} }}
 COLLECTORS = tuple(dict.fromkeys(emulator.collector for emulator in EMULATORS))
 SERVICES = (
     *(*COLLECTORS, "bookkeeper", "controller", "grid-relay"),
-    *("recorder", "simulator", "web"),
+    *("notifier", "recorder", "simulator", "watch", "web"),
 )
 """What runs beside broker and emulators, and as which users of the broker."""
 
 
+PHONE = "phone"
+"""The process that plays the providers of notifications, and shows what arrives."""
 RELAY = "grid-relay"
 """The device and the service that stand between the inverter and the grid."""
 RELAY_FILE = "relay"
@@ -202,6 +204,7 @@ class Plan:
         start: ISO time at which the house's clock begins; empty = now.
         world_log: where the simulator writes what it publishes; None = nowhere.
         gateway_port: of the emulated gateway, on the loopback.
+        phone_port: of the page that shows the phone's view, on the loopback.
         place: latitude and longitude of the house [deg].
         time_zone: in which its people live.
         control: the rules' mode: off, shadow or on; empty = on in a new house, else as it was.
@@ -220,6 +223,7 @@ class Plan:
     start: str = ""
     world_log: Path | None = None
     gateway_port: int = GATEWAY_PORTS.start
+    phone_port: int = GATEWAY_PORTS.start + 1
     place: tuple[float, float] = (LATITUDE, LONGITUDE)
     time_zone: str = TIME_ZONE
     control: str = ""
@@ -251,6 +255,11 @@ class Plan:
     def log(self) -> Path:
         """What the services say."""
         return self.folder / "demo.log"
+
+    @property
+    def phone(self) -> str:
+        """The phone's view, as a browser wants it."""
+        return f"http://127.0.0.1:{self.phone_port}/"
 
     @property
     def address(self) -> str:
@@ -305,6 +314,7 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
         raise DemoError("--days must not be below 0, and --speed above it")
     if arguments.start and arguments.days > 0.0:
         raise DemoError("a house that begins at another time has no history: add --days 0")
+    gateway_port = _free({arguments.port, arguments.broker_port})
     return Plan(
         folder=arguments.dir.resolve(),
         host=arguments.host,
@@ -317,7 +327,8 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
         calendar=STORM if arguments.storm else _calendar(arguments.calendar),
         start=arguments.start or "",
         world_log=arguments.log_world.resolve() if arguments.log_world else None,
-        gateway_port=_free({arguments.port, arguments.broker_port}),
+        gateway_port=gateway_port,
+        phone_port=_free({arguments.port, arguments.broker_port, gateway_port}),
         place=(arguments.latitude, arguments.longitude),
         time_zone=arguments.time_zone,
         control=arguments.control,
@@ -326,7 +337,7 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
 
 
 def _free(taken: set[int]) -> int:
-    """A port for the emulated gateway, which nobody else needs to know.
+    """A port for the emulated gateway or the phone, which nobody else needs to know.
 
     Raises:
         DemoError: none is left.
@@ -335,7 +346,7 @@ def _free(taken: set[int]) -> int:
         if port not in taken and not in_the_way("127.0.0.1", port):
             return port
     last = GATEWAY_PORTS.stop - 1
-    raise DemoError(f"no port from {GATEWAY_PORTS.start} to {last} is free for the gateway")
+    raise DemoError(f"no port from {GATEWAY_PORTS.start} to {last} is free for what is emulated")
 
 
 def _calendar(path: Path | None) -> str:
@@ -473,6 +484,7 @@ def write(plan: Plan) -> None:
         if not path.exists():
             _write_private(path, secrets.token_urlsafe(24) + "\n")
         passwords[user] = path.read_text(encoding="ascii").strip()
+    _write_private(folder / "secrets" / "push-token", "demo\n")
     plan.site.write_text(site_toml(plan), encoding="utf-8")
     if plan.embedded:
         _write_private(folder / "broker" / "passwords", _argon2(passwords))
@@ -539,6 +551,29 @@ seed = {plan.seed}
 state_file = "house.json"
 relay_file = "{RELAY_FILE}"
 {battery}{calendar}
+[notifier]
+portal = {json.dumps(plan.address)}
+sign_of_life = ""
+
+[notifier.targets.phone]
+by = "pushover"
+token_file = "secrets/push-token"
+user = "demo"
+base_url = {json.dumps(plan.phone)}
+
+[notifier.targets.partner]
+by = "catapush"
+token_file = "secrets/push-token"
+recipient = "393331234567"
+app_id = 318
+base_url = {json.dumps(plan.phone)}
+language = "it"
+
+[[notifier.routes]]
+to = ["phone"]
+escalate_to = ["partner"]
+escalate_after_s = 120.0
+
 [controller]
 interval_s = {minute_s:g}
 minute_s = {minute_s:g}
@@ -686,9 +721,15 @@ def commands(plan: Plan) -> dict[str, list[str]]:
         "simulator": house,
         **emulators,
         **collectors,
+        PHONE: [
+            *[str(program("notifier")), "emulate"],
+            *["--http", f"127.0.0.1:{plan.phone_port}"],
+        ],
         RELAY: [str(program(RELAY)), "run", *site],
         "controller": [str(program("controller")), "run", *site],
         "recorder": [str(program("recorder")), "run", *site],
+        "watch": [str(program("watch")), "run", *site],
+        "notifier": [str(program("notifier")), "run", *site],
         # a long history is booked behind the page, and gives way to it
         "bookkeeper": ["nice", "-n", "10", str(program("bookkeeper")), "run", *site],
         "web": [str(program("web")), "run", *site],
@@ -814,7 +855,8 @@ class Watcher:
         try:
             while not self._stop.wait(0.2):
                 if self._live.is_set() and page_answers(plan.address):
-                    say(f"\n  The house is at {plan.address}  (Ctrl-C stops it)\n")
+                    say(f"\n  The house is at {plan.address}  (Ctrl-C stops it)")
+                    say(f"  what its alarms tell a phone: {plan.phone}\n")
                     break
                 if not late and time.monotonic() - began > PATIENCE_S:
                     late = True

@@ -150,7 +150,7 @@ class CalendarHouse:
         voice = self.voices[name]
         self._rounds[f"{name}_polls"] += 1
         if f"noisy_line:{name}" in world["faults"]:
-            self._rounds[f"{name}_errors_crc"] += NOISE
+            self._rounds[f"{name}_damaged_crc"] += NOISE
         gone = devices.away(family, world, name)
         if gone is not None:
             voice.leave(*gone)

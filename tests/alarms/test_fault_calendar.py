@@ -1,6 +1,7 @@
 """Each fault of the simulator's calendar gives its alarm, once, in words, and it clears."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from simulator.faults import DEFAULT, HOUR, KINDS, MINUTE, Fault
@@ -8,6 +9,7 @@ from sunmesh import config
 
 from .calendar_house import FAMILIES, CalendarHouse
 
+ROOT = Path(__file__).parents[2]
 MORNING = datetime(2026, 6, 12, 7, 30, tzinfo=UTC)
 """Of a clear day: panels at work, a battery that charges."""
 
@@ -72,6 +74,12 @@ def house(tmp_path, monkeypatch):
 
 def test_every_kind_of_fault_has_its_alarm_or_is_weather():
     assert set(EXPECTED) | WEATHER == set(KINDS)
+
+
+@pytest.mark.parametrize("folder", sorted(ROOT.glob("services/collector-*")), ids=lambda f: f.name)
+def test_every_collector_counts_damaged_answers_as_the_watch_reads_them(folder):
+    sources = "".join(path.read_text() for path in folder.glob("src/*/*.py"))
+    assert 'counters[f"damaged_{err.kind}"]' in sources
 
 
 def test_a_day_and_a_night_without_a_fault_are_silent(house):

@@ -405,8 +405,9 @@ def test_a_noisy_line(house, damaged, is_noisy):
         house.health(
             "collector-axpert",
             inverter_polls=15 * turn,
-            inverter_errors_crc=damaged * turn,
-            inverter_errors_timeout=40 * turn,
+            inverter_damaged_crc=damaged * turn,
+            inverter_timeouts=40 * turn,
+            inverter_damaged_nak=40 * turn,
             inverter_last_success="2026",
         )
         house.after(30)
@@ -414,8 +415,8 @@ def test_a_noisy_line(house, damaged, is_noisy):
 
 
 def test_counters_that_begin_anew_are_no_noise(house):
-    house.health("collector-axpert", inverter_polls=1000, inverter_errors_crc=500)
-    house.health("collector-axpert", inverter_polls=20, inverter_errors_crc=1)
+    house.health("collector-axpert", inverter_polls=1000, inverter_damaged_crc=500)
+    house.health("collector-axpert", inverter_polls=20, inverter_damaged_crc=1)
     house.after(60)
     assert house.open == {}
 

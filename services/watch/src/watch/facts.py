@@ -24,7 +24,7 @@ REMEMBER_S = 3600.0
 """A failed command is told for so long, unless the next one does better [s]."""
 SERVICES = {"relay": "grid-relay", "group": "group"}
 """Family → the service that speaks for it, where that is no collector."""
-DAMAGED = re.compile(r"errors_(?!timeout|unexpected|nak|refused|unsupported|asleep)\w+")
+DAMAGED = re.compile(r"damaged_(crc|truncated|shape|foreign|echo|noise|json)")
 """Counters of answers that came damaged."""
 OWN_TIME = ("pvs6",)
 """Families whose samples carry the device's own time: they are as old as they say. A sample of any

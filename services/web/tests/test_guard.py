@@ -55,6 +55,7 @@ def crowd(app) -> dict[str, Browser]:
 # -- the walk ------------------------------------------------------------------------------------
 
 FILLED = {"text": "2026-11-21", "number": "1", "device": "inverter", "filename": "portal.css"}
+FILLED["code"] = "overload"
 
 
 def every_endpoint(app):
@@ -132,7 +133,7 @@ def test_nothing_controls_without_unlocking(app) -> None:
 
 def test_looking_is_free_inside_and_asks_outside(app) -> None:
     Browser(app).settle()
-    for path in ("/", "/day/2026-11-21", "/control", "/now.json", "/live"):
+    for path in ("/", "/day/2026-11-21", "/control", "/alarms", "/now.json", "/live"):
         with app.test_client().get(path) as answer:
             assert answer.status_code == 200, path
         guest = Browser(app, OUTSIDE)

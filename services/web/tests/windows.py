@@ -8,6 +8,7 @@ from playwright.sync_api import Page, Request, expect
 from sunmesh.config import load
 from waitress import create_server, wasyncore
 from web.accounts import Accounts
+from web.alarms import AlarmBook
 from web.app import create_app
 from web.board import Board
 from web.config import WebConfig
@@ -40,9 +41,10 @@ class Portal:
         self.board = Board(self.config, self.site, live, self.history)
         self.accounts = Accounts(self.site.database.sqlalchemy_url())
         self.controls = Controls(self.board, Orders(live, self.accounts))
+        self.book = AlarmBook(self.board, self.controls.orders)
         self._sockets: dict[int, object] = {}
         self._server = create_server(
-            create_app(self.site, self.board, self.accounts, self.controls),
+            create_app(self.site, self.board, self.accounts, self.controls, self.book),
             map=self._sockets,
             host="127.0.0.1",
             port=self.port,
@@ -56,6 +58,7 @@ class Portal:
                 lambda: self.board.serve(self._stop),
                 lambda: self.board.keep_facts(self._stop),
                 lambda: self.controls.serve(self._stop),
+                lambda: self.book.serve(self._stop),
                 self._loop,
             )
         ]

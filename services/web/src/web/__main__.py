@@ -20,6 +20,7 @@ from sunmesh.mqtt import Mesh
 
 from . import __version__
 from .accounts import Accounts
+from .alarms import AlarmBook
 from .app import create_app
 from .board import Board
 from .config import WebConfig, web_of
@@ -68,10 +69,11 @@ def run(site: Site) -> int:
     board = Board(config, site, live, history)
     accounts = Accounts(site.database.sqlalchemy_url())
     controls = Controls(board, Orders(live, accounts))
+    book = AlarmBook(board, controls.orders)
     sockets: dict[int, object] = {}
     try:
         server = create_server(
-            create_app(site, board, accounts, controls),
+            create_app(site, board, accounts, controls, book),
             map=sockets,
             host=config.host,
             port=config.port,
@@ -94,7 +96,7 @@ def run(site: Site) -> int:
     def work(stop: threading.Event) -> None:
         gc.collect()  # what the imports left behind
         give_back()
-        for target in (board.serve, board.keep_facts, controls.serve):
+        for target in (board.serve, board.keep_facts, controls.serve, book.serve):
             name = target.__qualname__
             threading.Thread(target=target, args=(stop,), name=name, daemon=True).start()
         for host, port in _addresses(server, config):

@@ -140,6 +140,8 @@ VIEW = Rule("viewer", guests=True)
 MEMBER = Rule("viewer")
 OPERATE = Rule("operator", local=True, unlocked=True)
 UNLOCK = Rule("operator", local=True)
+ACKNOWLEDGE = Rule("operator")
+"""It moves nothing, so it needs no unlocking, and may come from the road."""
 ADMIN = Rule("admin", local=True, unlocked=True)
 
 TABLE: Mapping[str, Rule] = {
@@ -156,6 +158,9 @@ TABLE: Mapping[str, Rule] = {
     "control.order": VIEW,
     "control.review": OPERATE,
     "control.apply": OPERATE,
+    "alarms.page": VIEW,
+    "alarms.acknowledge": ACKNOWLEDGE,
+    "alarms.test": UNLOCK,
     "account.setup_page": ANYBODY,  # its view asks for the local network, and that nobody is there
     "account.setup": ANYBODY,
     "account.login_page": ANYBODY,

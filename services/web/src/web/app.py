@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 from . import __version__, words
 from .accounts import Accounts
+from .alarms import AlarmBook
 from .board import Board
 from .config import web_of
 from .controls import Controls
@@ -19,9 +20,14 @@ from .guard import guard
 from .live import Live
 from .orders import Orders
 from .queries import History
-from .views import account, control, day, now
+from .views import account, alarms, control, day, now
 
-NAVIGATION = (("now.page", "Now"), ("day.today", "Day"), ("control.page", "Control"))
+NAVIGATION = (
+    ("now.page", "Now"),
+    ("day.today", "Day"),
+    ("control.page", "Control"),
+    ("alarms.page", "Alarms"),
+)
 """Endpoint and name of each page, in order."""
 
 HEADERS = {
@@ -73,6 +79,7 @@ def create_app(
     board: Board | None = None,
     accounts: Accounts | None = None,
     controls: Controls | None = None,
+    book: AlarmBook | None = None,
 ) -> Flask:
     """The portal for one site.
 
@@ -81,6 +88,7 @@ def create_app(
         board: with live values; without it one that hears nothing (the pages still render).
         accounts: of the people; without it those of the configuration's database.
         controls: of the devices; without it those of ``board`` and ``accounts``.
+        book: of the alarms; without it one of ``controls``.
 
     Raises:
         ConfigError: a wrong ``[web]``.
@@ -91,6 +99,7 @@ def create_app(
         board = Board(web, config, Live(None, config.devices), history)
     accounts = accounts or Accounts(config.database.sqlalchemy_url(), board.live.now)
     controls = controls or Controls(board, Orders(board.live, accounts))
+    book = book or AlarmBook(board, controls.orders)
     app = Flask(__name__, static_folder=str(STATIC), template_folder="templates")
     app.config["MAX_CONTENT_LENGTH"] = 64 * 1024
     app.jinja_env.trim_blocks = True
@@ -98,7 +107,8 @@ def create_app(
     app.extensions["board"] = board
     app.extensions["accounts"] = accounts
     app.extensions["controls"] = controls
-    for each in (now, day, control, account):
+    app.extensions["alarms"] = book
+    for each in (now, day, control, alarms, account):
         app.register_blueprint(each.blueprint)
     guard(app, web)
 
@@ -106,6 +116,7 @@ def create_app(
     def common() -> dict[str, object]:
         return {
             "asset": asset,
+            "badge": book.badge(),
             "navigation": NAVIGATION,
             "site_title": words.title(config.site.name),
             "version": __version__,

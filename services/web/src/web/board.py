@@ -8,7 +8,7 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -48,6 +48,9 @@ DISAGREE_S = 60.0
 """Meters are read one after the other; only what lasts so long is a disagreement."""
 NOTHING: Books = Books()
 PLACES = {name: place for place, name in enumerate(VOCABULARY)}
+
+TEST = ("notifier", "test")
+"""The alarm that is none: it tries the ways to people."""
 
 BROKEN = frozenset({"offline", "identity_mismatch"})
 
@@ -165,6 +168,7 @@ class View:
     battery: BatteryView | None
     tiles: Sequence[Tile]
     today_note: str
+    badge: str = ""
     layout: str = ""
 
 
@@ -172,6 +176,7 @@ def slots(view: View) -> dict[str, str]:
     """Every text of ``view`` that may change while its layout stays, by the name of its place."""
     result = {
         "sentence": view.sentence,
+        "badge": view.badge,
         "bars": view.bars_note,
         "today": view.today_note,
         "spoken": view.picture.spoken,
@@ -247,6 +252,8 @@ class Board:
         self.live = live
         self.history = history
         self.streams = Streams(config.streams)
+        self.badge: Callable[[], str] = str
+        """How many alarms nobody has seen; the alarms' book puts its own here."""
         self._facts = Facts()
         self._asked = time.monotonic()
         self._learned_at = float("-inf")
@@ -366,6 +373,7 @@ class Board:
             battery=self._battery(house, full_at, empty_at, usual, now),
             tiles=self._tiles(house, facts),
             today_note=self._today_note(facts),
+            badge=self.badge(),
         )
         return replace(view, layout=_layout(view))
 
@@ -538,7 +546,13 @@ class Board:
                 )
         shown = {banner.title for banner in result}
         order = {"critical": 0, "warning": 1, "info": 2}
-        raised = [(key, alarm) for key, alarm in state.alarms.items() if alarm.state == "raised"]
+        open_keys = {key for key, alarm in state.alarms.items() if alarm.state == "raised"}
+        raised = [
+            (key, state.alarms[key])
+            for key in open_keys - {TEST}
+            # What follows from another alarm stands beneath it, on the page Alarms.
+            if tuple((state.alarms[key].cause or "").split("/", 1)) not in open_keys
+        ]
         raised.sort(key=lambda item: (order[item[1].severity], item[1].ts))
         offline = {d.name for d in devices if d.state in BROKEN}
         for (name, code), alarm in raised:

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 RELAY_FAMILY = "relay"
 CONTROLLER = "controller"
 """The service that decides; its settings are its modes."""
+NOTIFIER = "notifier"
+"""What is asked of it is a test, which stands on the page *Alarms*."""
+SHOWN = 10
 MODES = ("off", "shadow", "on")
 RULE = "rule."
 TICK_S = 1.0
@@ -814,7 +817,11 @@ class Controls:
             devices=panels,
             relay=self._relay(devices, state, now_ms),
             controller=self._controller(state),
-            orders=[self.order_row(order) for order in self.orders.last()],
+            orders=[
+                self.order_row(order)
+                for order in self.orders.last(SHOWN + 5)
+                if order.device != NOTIFIER
+            ][:SHOWN],
         )
         return replace(made, mark=_mark(made))
 

@@ -112,6 +112,30 @@ energy_day = Table(
     *(Column(f"{flag}_wh", Double) for flag in energy.FLAGS),
 )
 BUCKET_MS = 300_000
+alarm_table = Table(
+    "alarm",
+    metadata,
+    Column("device", String(32), primary_key=True),
+    Column("code", String(64), primary_key=True),
+    Column("id", String(64)),
+    Column("state", String(8)),
+    Column("severity", String(8)),
+    Column("title", String(160)),
+    Column("text", Text),
+    Column("ts", BigInteger, primary_key=True),
+    Column("value", Double),
+)
+ack_table = Table(
+    "acknowledgement",
+    metadata,
+    Column("device", String(32), primary_key=True),
+    Column("code", String(64), primary_key=True),
+    Column("id", String(64), primary_key=True),
+    Column("by_whom", String(64), primary_key=True),
+    Column("ts", BigInteger),
+)
+SEVERITIES = ("info", "warning", "critical")
+MOST_CHANGES = 2000
 
 
 class HistoryError(SunmeshError):
@@ -148,6 +172,30 @@ class Switching:
     ms: int
     position: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PastAlarm:
+    """One life of an alarm, from raised to cleared.
+
+    Attributes:
+        severity: the worst that it had.
+        title, text: as it was raised last.
+        end: None = it was not cleared, as far as the recorder knows.
+        by, acked: who has seen it first, and when [ms]; empty and None = nobody.
+    """
+
+    device: str
+    code: str
+    id: str
+    severity: str
+    title: str
+    text: str
+    start: int
+    end: int | None
+    value: float | None = None
+    by: str = ""
+    acked: int | None = None
 
 
 @dataclass(slots=True)
@@ -621,6 +669,93 @@ class History:
         told = dict(reasons)
         return [Switching(int(row[0]), str(row[1]), told.get(int(row[0]), "")) for row in rows]
 
+    # -- alarms ------------------------------------------------------------------------------------
+
+    def past_alarms(self, device: str = "", skip: int = 0, most: int = 20) -> list[PastAlarm]:
+        """Alarms as they were announced, the ones that changed last first.
+
+        Args:
+            device: only of this one; empty = of all.
+            skip: so many newer ones.
+            most: no more than that.
+
+        Raises:
+            HistoryError: the database cannot be read.
+        """
+        column = alarm_table.c
+        newest = func.max(column.ts)
+        wanted = (
+            select(column.device, column.code, column.id)
+            .group_by(column.device, column.code, column.id)
+            .order_by(newest.desc(), column.device, column.code)
+            .limit(most)
+            .offset(skip)
+        )
+        if device:
+            wanted = wanted.where(column.device == device)
+        keys = [(str(row[0]), str(row[1]), str(row[2])) for row in self._rows(wanted)]
+        if not keys:
+            return []
+        changes = self._rows(
+            select(
+                *(column.device, column.code, column.id, column.state, column.severity),
+                *(column.title, column.text, column.ts, column.value),
+            )
+            .where(column.id.in_({key[2] for key in keys}))
+            .order_by(column.ts)
+            .limit(MOST_CHANGES)
+        )
+        by_key: dict[tuple[str, str, str], list[Sequence[Any]]] = {key: [] for key in keys}
+        for row in changes:
+            by_key.get((row[0], row[1], row[2]), []).append(row)
+        seen = self.acknowledged({key[2] for key in keys})
+        made = []
+        for key, rows in by_key.items():
+            if not rows:
+                continue
+            told = next((row for row in reversed(rows) if row[3] == "raised"), rows[-1])
+            by, acked = seen.get(key, ("", None))
+            made.append(
+                PastAlarm(
+                    *key,
+                    severity=max((str(row[4]) for row in rows), key=_rank),
+                    title=str(told[5]),
+                    text=str(told[6]),
+                    start=int(rows[0][7]),
+                    end=int(rows[-1][7]) if rows[-1][3] == "cleared" else None,
+                    value=told[8],
+                    by=by,
+                    acked=acked,
+                )
+            )
+        return made
+
+    def acknowledged(self, ids: Collection[str]) -> dict[tuple[str, str, str], tuple[str, int]]:
+        """Who has seen which alarm first, and when [ms]; by device, code and id.
+
+        Raises:
+            HistoryError: the database cannot be read.
+        """
+        column = ack_table.c
+        found: dict[tuple[str, str, str], tuple[str, int]] = {}
+        rows = self._rows(
+            select(column.device, column.code, column.id, column.by_whom, column.ts)
+            .where(column.id.in_(list(ids)))
+            .order_by(column.ts)
+        )
+        for row in rows:
+            found.setdefault((row[0], row[1], row[2]), (str(row[3]), int(row[4])))
+        return found
+
+    def alarming_devices(self) -> list[str]:
+        """Whoever has raised an alarm.
+
+        Raises:
+            HistoryError: the database cannot be read.
+        """
+        rows = self._rows(select(alarm_table.c.device).distinct().order_by(alarm_table.c.device))
+        return [str(row[0]) for row in rows]
+
     # -- what the headline needs -------------------------------------------------------------------
 
     def capacity_kwh(self, today: date) -> float | None:
@@ -630,3 +765,7 @@ class History:
             with suppress(HistoryError):
                 days.append(self.day(today - timedelta(days=back)).points)
         return energy.learn_capacity(days)
+
+
+def _rank(severity: str) -> int:
+    return SEVERITIES.index(severity) if severity in SEVERITIES else 0

@@ -36,7 +36,7 @@ const KINDS = {
 function index() {
   places = new Map();
   for (const [kind, write] of Object.entries(KINDS)) {
-    for (const element of main.querySelectorAll(`[data-${kind}]`)) {
+    for (const element of document.querySelectorAll(`[data-${kind}]`)) {
       const key = element.dataset[kind];
       if (!places.has(key)) places.set(key, []);
       places.get(key).push([element, write]);

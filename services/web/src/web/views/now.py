@@ -11,6 +11,7 @@ from ..flow import HEIGHT, RADIUS, WIDTH
 from ..guard import SESSION, accounts, visitor
 from ..live import Stream
 from . import board
+from .alarms import book
 from .control import controls
 
 blueprint = Blueprint("now", __name__)
@@ -69,10 +70,11 @@ def events(
 def live() -> Response:
     """Server-sent events: ``full`` once, then ``patch`` with the texts that changed.
 
-    With ``?page=control`` instead ``changed``, whenever that page is to be fetched anew.
+    With ``?page=control`` or ``?page=alarms`` instead ``changed``, whenever that page is to be
+    fetched anew.
     """
-    opener = controls().open if request.args.get("page") == "control" else board().open
-    stream = opener()
+    openers = {"control": controls().open, "alarms": book().open}
+    stream = openers.get(request.args.get("page", ""), board().open)()
     if stream is None:
         return Response(
             "Too many open pages; this one asks from time to time instead.\n",

@@ -50,7 +50,7 @@ class Device:
         poll_s: between two samples [s].
         through: the device that it is read through.
         writes: setting → (today, budget).
-        errors_percent: damaged answers in a hundred of the last rounds.
+        damaged: answers that came damaged in how many of the last rounds; None = not known.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Device:
     poll_s: float = POLL_S
     through: str | None = None
     writes: dict[str, tuple[int, int]] = field(default_factory=dict)
-    errors_percent: float | None = None
+    damaged: tuple[int, int] | None = None
 
     @property
     def service(self) -> str | None:
@@ -260,8 +260,7 @@ class Facts:
             if before is None or polls < before[0] or damaged < before[1]:
                 self._lines[device.name] = polls, damaged
             elif polls - before[0] >= LEAST_POLLS:
-                share = (damaged - before[1]) / (polls - before[0])
-                device.errors_percent = min(100.0, 100.0 * share)
+                device.damaged = round(damaged - before[1]), round(polls - before[0])
                 self._lines[device.name] = polls, damaged
 
     # -- the broker --------------------------------------------------------------------------------

@@ -72,13 +72,14 @@ def shown(value: Value, unit: str) -> str:
     if unit == "W" and abs(amount) >= 10_000:
         return f"{amount / 1000:.1f} kW"
     digits = 3 if unit == "V" and abs(amount) < 10 else 1
-    text = f"{amount:.{digits}f}"
+    text = f"{round(amount, digits) + 0.0:.{digits}f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return f"{text} {unit}".strip()
 
 
 def duration(seconds: float) -> str:
     """A length of time, roughly."""
+    seconds = round(seconds) + 0.0 if abs(seconds) < 120 else seconds
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 7200:
@@ -162,10 +163,12 @@ def clock_offset(facts: Facts, rule: "Rule", at: float) -> Iterator[Finding]:
 
 
 def line_errors(facts: Facts, rule: "Rule", at: float) -> Iterator[Finding]:
-    """Damaged answers in a hundred rounds [%]."""
+    """Damaged answers in a hundred rounds, of several answers each [%]."""
     for device in rule.subjects(facts):
-        if device.errors_percent is not None:
-            yield Finding(device.name, device.errors_percent)
+        if device.damaged is not None:
+            damaged, rounds = device.damaged
+            data: dict[str, Value] = {"damaged": damaged, "rounds": rounds}
+            yield Finding(device.name, 100.0 * damaged / rounds, data)
 
 
 def failed_commands(facts: Facts, rule: "Rule", at: float) -> Iterator[Finding]:
@@ -448,7 +451,7 @@ MEASURES: Mapping[str, Kind] = {
     "service_down_s": Kind(service_down, "s"),
     "broker_away_s": Kind(broker_away, "s"),
     "clock_offset_s": Kind(clock_offset, "s"),
-    "line_errors_percent": Kind(line_errors, "%"),
+    "line_errors_percent": Kind(line_errors, "%", ("damaged", "rounds")),
     "failed_commands": Kind(failed_commands, "", ("setting", "wanted", "stage", "detail", "by")),
     "writes_percent": Kind(writes, "%", ("setting", "today", "budget")),
     "disk_used_percent": Kind(disks, "%", ("folder", "free")),

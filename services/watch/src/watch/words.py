@@ -12,11 +12,18 @@ from .rules import WORDS, Place, Rule
 def rule_aloud(rule: Rule, place: Place) -> str:
     """A rule in a sentence or two."""
     config = rule.config
-    who = ", ".join(config.devices) or " and ".join(rule.families) or "any device"
+    all_ = {
+        "service_down_s": "a service",
+        "broker_away_s": "the broker",
+        "yield_percent": "the plant",
+    }
+    anybody = all_.get(config.measure, "any device")
+    anybody = "this machine" if config.measure.startswith("disk_") else anybody
+    who = ", ".join(config.devices) or " and ".join(rule.families) or anybody
     if rule.comparison:
         limit = shown(rule.limit, rule.unit)
         if config.periods:
-            limit = f"{limit}, and {config.periods:g} of its poll intervals,"
+            limit = f"{limit} and {config.periods:g} of its poll intervals"
         says = WORDS[rule.comparison].format(limit)
     else:
         says = f"is {config.equals}"

@@ -141,3 +141,9 @@ def test_an_alarm_of_an_older_service_is_read_and_a_newer_one_says_more():
         decode(Alarm, old[:-1] + b',"since":"noon"}')
     with pytest.raises(MessageError, match="no reading"):
         encode(Alarm("a", "raised", "info", "t", "x", TS, data={"power": float("nan")}))
+
+
+@pytest.mark.parametrize("ts", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
+def test_a_time_beyond_the_calendar_is_no_time(ts):
+    with pytest.raises(MessageError, match="no year of ours"):
+        decode(Status, f'{{"state":"online","since":"{ts}"}}'.encode())

@@ -10,11 +10,12 @@ import urllib.parse
 import urllib.request
 
 import pytest
+from notifier.callbacks import Callbacks
 from notifier.catapush import Catapush
 from notifier.config import TargetConfig
+from notifier.deadman import DeadMan
 from notifier.others import Apprise
 from notifier.push import Doubt, Later, Push, Refused, Taken
-from notifier.signs import Callbacks, DeadMan
 from notifier.transport import DoubtError, NotSentError, Reply, ask
 from sunmesh.errors import ConfigError
 from sunmesh.messages import Delivery
@@ -190,7 +191,7 @@ def test_an_address_that_apprise_does_not_know_is_an_error_of_the_configuration(
 def test_apprise_is_loaded_only_by_who_uses_it():
     code = "import sys, notifier.__main__, notifier.service, notifier.build; print([*sys.modules])"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for name in ("apprise", "requests", "http.server", "sqlalchemy"):
+    for name in ("apprise", "requests", "ssl", "http.server", "sqlalchemy", "secrets"):
         assert f"'{name}'" not in said.stdout, name
 
 

@@ -93,7 +93,6 @@ def _run(site: config.Site) -> int:
     from .build import channels_of
     from .outbox import FILE, Outbox
     from .service import SESSION_S, WINDOW, Notifier
-    from .signs import Callbacks, DeadMan
     from .transport import ask
 
     settings = notifier_of(site)
@@ -123,12 +122,16 @@ def _run(site: config.Site) -> int:
     dead_man = None
     if settings.dead_man_url_file:
         url = secrets.read("notifier.dead_man_url_file", settings.dead_man_url_file)
+        from .deadman import DeadMan
+
         dead_man = DeadMan(
             url, settings.dead_man_every_s, notifier.is_well, ask, settings.timeout_s
         )
         dead_man.start(done)
     callbacks = None
     if settings.callback_listen:
+        from .callbacks import Callbacks
+
         path = secrets.read("notifier.callback_path_file", settings.callback_path_file)
         try:
             callbacks = Callbacks(settings.callback_listen, path, outbox, notifier.note_told)

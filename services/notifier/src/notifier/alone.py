@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 SILENT_S = 75.0
 """Health comes every 30 s: who is silent for so long and says ``online`` is dead."""
 
-LOOK_S = 3.0
+LOOK_S = 1.0
 TRY_S = 0.5
 
 
@@ -53,6 +53,12 @@ class Place:
             file.flush()
             self._file = file
             return True
+
+    def leave(self) -> None:
+        """The place is free again; so it is when this process ends, however."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 def wait_alone(site: Site, host: str, stop: threading.Event, silent_s: float = SILENT_S) -> bool:

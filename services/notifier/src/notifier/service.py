@@ -1,7 +1,7 @@
 """What happens each turn: alarms come in, are kept, and become pushes; acknowledgements go out."""
 
 import logging
-import secrets
+import os
 import sqlite3
 import threading
 import time
@@ -339,7 +339,7 @@ class Notifier:
         """Raise the alarm that is none; it is cleared by itself."""
         severity = "warning"
         alarm = Alarm(
-            id=f"test-{secrets.token_hex(6)}",
+            id=f"test-{os.urandom(6).hex()}",
             state="raised",
             severity=severity,  # type: ignore[arg-type]
             title="A test of the notifications",
@@ -365,7 +365,7 @@ class Notifier:
         try:
             with self._outbox.transaction():
                 for message in batch:
-                    self._take_one(message)
+                    self._guarded(message)
         except sqlite3.Error as err:
             self.counters_["store_errors"] += 1
             if self.counters_["store_errors"] == 1:
@@ -381,6 +381,16 @@ class Notifier:
         """There is something to send."""
         for sender in self.senders:
             sender.wake()
+
+    def _guarded(self, message: Message) -> None:
+        """One message that cannot be dealt with must not stand before all others for ever."""
+        try:
+            self._take_one(message)
+        except sqlite3.Error:
+            raise
+        except Exception:
+            self.counters_["bad_payloads"] += 1
+            log.exception("%s: %r", message.topic, message.payload[:200])
 
     def _take_one(self, message: Message) -> None:
         self.counters_["messages"] += 1
@@ -461,7 +471,7 @@ class Notifier:
         ts_ms = min(now.ts_ms, now_ms)
         is_old = now_ms - ts_ms > 1000 * self._config.expire_after_s
         for way in found:
-            due_ms = self._due(now, way.target)
+            due_ms = self._due(now, way.target, now_ms)
             held = due_ms > now_ms
             if now.code in SILENCE:
                 due_ms = max(due_ms, now_ms + round(1000 * SILENCE_HOLD_S))
@@ -531,7 +541,7 @@ class Notifier:
         told = [name for name in dict.fromkeys(told) if name in self._config.targets]
         told = [name for name in told if self._wants_cleared(now, name)]
         for target in told:
-            due_ms = self._due(now, target)
+            due_ms = self._due(now, target, now_ms)
             self._push(now, "cleared", target, due_ms=due_ms, held=due_ms > now_ms)
         return "over: to " + ", ".join(sorted(told)) if told else "over: nobody was told"
 
@@ -551,7 +561,7 @@ class Notifier:
         now_ms = self._time.now_ms()
         begins_ms = max(due_ms, now_ms) if held else now_ms
         self._outbox.add_delivery(
-            ref=f"sm{secrets.token_hex(10)}",
+            ref=f"sm{os.urandom(10).hex()}",
             known=known,
             kind=kind,
             target=target,
@@ -580,12 +590,10 @@ class Notifier:
             without = frozenset(self._failing())
         return ways(known, self._routes, self._config.targets, local, without=without)
 
-    def _due(self, known: Known, target: str) -> int:
+    def _due(self, known: Known, target: str, now_ms: int) -> int:
         settings = self._config.targets[target]
         is_test = (known.device, known.code) == TEST
-        return not_before(
-            known.severity, settings, self._time.now_ms(), self._zone, is_test=is_test
-        )
+        return not_before(known.severity, settings, now_ms, self._zone, is_test=is_test)
 
     # -- acknowledgement ---------------------------------------------------------------------------
 
@@ -649,7 +657,7 @@ class Notifier:
                 continue
             if any(row.target == target and row.state == "waiting" for row in rows):
                 continue  # the first has not gone out yet: nobody can be reminded of it
-            due_ms = now_ms if kind == "escalation" else self._due(known, target)
+            due_ms = now_ms if kind == "escalation" else self._due(known, target, now_ms)
             self._push(known, kind, target, due_ms=due_ms, held=due_ms > now_ms)
         self.note_told(known.device, known.code)
 
@@ -694,7 +702,7 @@ class Notifier:
     def _add_made(self, known: Known, kind: str, target: str, title: str, body: str) -> int:
         now_ms = self._time.now_ms()
         return self._outbox.add_delivery(
-            ref=f"sm{secrets.token_hex(10)}",
+            ref=f"sm{os.urandom(10).hex()}",
             known=known,
             kind=kind,
             target=target,
@@ -905,7 +913,7 @@ class Notifier:
             for row in self._outbox.held_rows():
                 known = self._outbox.alarm(row.device, row.code)
                 if known is not None and row.target in self._config.targets:
-                    self._outbox.set_due(row.n, max(self._due(known, row.target), now_ms))
+                    self._outbox.set_due(row.n, self._due(known, row.target, now_ms))
         self.wake_senders()
 
     def _prune(self) -> None:

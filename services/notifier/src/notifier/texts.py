@@ -7,12 +7,11 @@ the writing round or hides in it. Nothing is marked up, so ``<b>`` is three char
 
 import re
 import tomllib
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 TITLE_LENGTH, TEXT_LENGTH, BODY_LENGTH = 100, 320, 900
@@ -78,14 +77,14 @@ class Subject:
 @cache
 def load(language: str) -> Mapping[str, Any]:
     """The words of a language: ``words`` and ``codes``."""
-    path = resources.files(__package__) / "texts" / f"{language}.toml"
+    path = Path(__file__).parent / "texts" / f"{language}.toml"
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
 def clean(text: str, length: int = TEXT_LENGTH) -> str:
     """``text`` as one line of visible characters, cut with an ellipsis."""
     line = " ".join(text[: 4 * length].split())
-    line = "".join(c for c in line if unicodedata.category(c)[0] != "C").strip()
+    line = "".join(c for c in line if c.isprintable()).strip()
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
 
 

@@ -5,7 +5,6 @@ Connections are not kept: an alarm is rare, and a kept one breaks in the moment 
 """
 
 import contextlib
-import http.client
 import socket
 import threading
 from collections.abc import Mapping
@@ -15,6 +14,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from sunmesh.errors import TransportError
+from sunmesh.lean import without
+
+with without("ssl"):  # 4 MiB, which only who speaks TLS pays for
+    import http.client
 
 if TYPE_CHECKING:
     import ssl
@@ -58,16 +61,15 @@ def ask(
     """
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        connection = http.client.HTTPSConnection(
-            host, port, timeout=min(CONNECT_S, timeout_s), context=_tls()
-        )
-    else:
-        connection = http.client.HTTPConnection(host, port, timeout=min(CONNECT_S, timeout_s))
-    where = f"{host}:{connection.port}"
+    is_tls = parts.scheme == "https"
+    port = port or (443 if is_tls else 80)
+    connection = http.client.HTTPConnection(host, port, timeout=min(CONNECT_S, timeout_s))
+    connection.default_port = 443 if is_tls else 80
+    where = f"{host}:{port}"
     try:
         connection.connect()
+        if is_tls:
+            connection.sock = _tls().wrap_socket(connection.sock, server_hostname=host)
     except (OSError, UnicodeError) as err:
         connection.close()
         raise NotSentError(f"{where}: {_reason(err)}") from err

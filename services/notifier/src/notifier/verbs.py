@@ -2,7 +2,6 @@
 
 import logging
 import os
-import secrets
 import sqlite3
 import threading
 import time
@@ -68,7 +67,7 @@ def test(
             return 1
         now = clock.iso(clock.now())
         alarm = Alarm(
-            id=f"test-{secrets.token_hex(6)}",
+            id=f"test-{os.urandom(6).hex()}",
             state="raised",
             severity=severity,  # type: ignore[arg-type]
             title="A test of the notifications",

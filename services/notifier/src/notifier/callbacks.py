@@ -1,67 +1,16 @@
-"""Two small HTTP parts: the dead man's address that is called, and the callbacks that come in."""
+"""What a provider tells about messages, at an address that only it knows."""
 
 import http.server
-import logging
 import threading
 import time
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from sunmesh.errors import TransportError
 
 from .outbox import Outbox, Row
-from .pushover import Ask
-
-log = logging.getLogger(__name__)
 
 CALLBACK_LIMIT = 64 * 1024
-STATUSES = {"enqueued": "enqueued", "delivered": "delivered", "read": "read", "expired": "expired"}
-
-
-class DeadMan:
-    """Calls an address while all is well, so that its silence tells somebody outside.
-
-    Args:
-        url: what is called; a secret.
-        every_s: how often.
-        is_well: whether an alarm that came now would be told.
-        ask: the wire.
-        timeout_s: for one call.
-    """
-
-    def __init__(
-        self, url: str, every_s: float, is_well: Callable[[], bool], ask: Ask, timeout_s: float
-    ) -> None:
-        """Not called yet."""
-        self._url = url
-        self._every_s = every_s
-        self._is_well = is_well
-        self._ask = ask
-        self._timeout_s = timeout_s
-        self._is_lost = False
-        self.calls = 0
-
-    def start(self, stop: threading.Event) -> None:
-        """Begin; ``stop`` ends it."""
-        threading.Thread(target=self._run, args=(stop,), name="dead-man", daemon=True).start()
-
-    def _run(self, stop: threading.Event) -> None:
-        wait_s = min(5.0, self._every_s)
-        while not stop.wait(wait_s):
-            wait_s = self._every_s
-            if not self._is_well():
-                continue
-            try:
-                reply = self._ask("GET", self._url, timeout_s=self._timeout_s)
-                is_lost = reply.status >= 300
-                reason = f"it says {reply.status}"
-            except (TransportError, ValueError) as err:
-                is_lost, reason = True, str(err)
-            self.calls += not is_lost
-            if is_lost and not self._is_lost:
-                log.warning("the dead man's address cannot be called: %s", reason)
-            self._is_lost = is_lost
 
 
 class Callbacks:
@@ -128,13 +77,13 @@ class Callbacks:
         found = _fields(parts.query, body, kind)
         if found.get("type") != "MessageStatus":
             return 200  # what people write back is not for us
-        status = STATUSES.get(found.get("status", ""), "")
-        if not status and not found.get("status"):
+        status = found.get("status", "")
+        if not status:
             return 400
         row: Row | None = self._outbox.called_back(
             found.get("messageRef", ""),
             found.get("messageId", ""),
-            status or found["status"][:32],
+            status[:32],
             round(time.time() * 1000),
         )
         if row is not None:

@@ -20,6 +20,7 @@ BENCHES = (
     "storage",
     "books",
     "relay",
+    "notifier",
     "control",
 )
 

@@ -106,7 +106,7 @@ def test_from_the_inverter_to_the_portal(
         with urllib.request.urlopen(f"{portal}/day/{day}.csv", timeout=60) as answer:
             return answer.read().decode().splitlines()
 
-    eventually(lambda: len(table()) > 1, why="the day has its first line")
+    eventually(lambda: len(table()) > 1, 90, why="the day has its first line")
     assert "pv_power_w" in table()[0]
 
 

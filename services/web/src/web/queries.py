@@ -326,7 +326,8 @@ class History:
 
     def series(self) -> dict[tuple[str, str], int]:
         """Number of each series by (device, name)."""
-        if time.monotonic() - self._series_at > SERIES_TTL_S:
+        # None yet means a recorder that has just begun: that is not worth remembering.
+        if not self._series or time.monotonic() - self._series_at > SERIES_TTL_S:
             rows = self._rows(
                 select(series_table.c.device, series_table.c.name, series_table.c.id).order_by(
                     series_table.c.id

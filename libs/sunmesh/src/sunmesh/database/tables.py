@@ -28,7 +28,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
-SCHEMA = "0004"
+SCHEMA = "0005"
 """The newest revision in ``migrations/``; a test compares them."""
 
 MAX_TS = 9_999_999_999_999
@@ -499,3 +499,30 @@ api_key = Table(
 )
 """Keys of programs: ``token`` is the SHA-256 of what was shown once, ``hint`` its last letters.
 It was last used at ``seen``, from ``address``."""
+
+
+# --- Money ----------------------------------------------------------------------------------------
+
+tariff = Table(
+    "tariff",
+    metadata,
+    Column("first", Date, primary_key=True),
+    Column("created", EpochMs, nullable=False),
+    Column("by_whom", String(DEVICE_LENGTH * 2), nullable=False),
+    Column("document", Document, nullable=False),
+    **OPTIONS,
+)
+"""What energy costs from the local day ``first`` on, until the next one begins; ``document`` is
+JSON of :class:`sunmesh.database.tariff.Tariff`."""
+
+cost_month = Table(
+    "cost_month",
+    metadata,
+    Column("month", Date, primary_key=True),
+    Column("stamp", String(64), nullable=False),
+    Column("document", Document, nullable=False),
+    **OPTIONS,
+)
+"""What months that are over came to, so that years need not be counted again; ``document`` is JSON
+of :class:`sunmesh.database.tariff.Bill`. A row counts while its ``stamp`` is that of the books'
+sums and of the tariffs; it may be deleted at any time."""

@@ -9,8 +9,9 @@ from sunmesh.errors import ConfigError
 from sunmesh.messages import Sample, encode
 from sunmesh.mqtt import Message
 from sunmesh.topics import Topics
-from web.app import HEADERS, NAVIGATION, create_app
-from web.views.now import events
+from web.app import HEADERS, create_app
+from web.pages import PAGES
+from web.streams import events
 
 INVERTER = '[devices.inverter]\nfamily = "axpert"\n'
 VALUES = {
@@ -53,8 +54,8 @@ def test_a_wrong_table_is_refused(site) -> None:
         create_app(site("[web]\nthread = 3\n"))
     with pytest.raises(ConfigError, match="web.port: must be 1 to 65535"):
         create_app(site("[web]\nport = 99999\n"))
-    with pytest.raises(ConfigError, match="web.threads: must be 4 to 200"):
-        create_app(site("[web]\nthreads = 3\n"))
+    with pytest.raises(ConfigError, match="web.threads: must be 2 to 200"):
+        create_app(site("[web]\nthreads = 1\n"))
     with pytest.raises(ConfigError, match="web.battery_kwh: must be above 0"):
         create_app(site("[web]\nbattery_kwh = 0.0\n"))
     with pytest.raises(ConfigError, match="web.battery_reserve_percent: must be 0 to below 100"):
@@ -134,8 +135,12 @@ def test_it_can_be_installed(client) -> None:
 
 def test_navigation_leads_to_every_page(client) -> None:
     page = client.get("/").text
-    for _, name in NAVIGATION:
-        assert re.search(rf">{name}(<span[^>]*></span>)?</a>", page)
+    offered = re.findall(r"</svg><span>(\w+)</span>(?:<span[^>]*></span>)?</a>", page)
+    known = {each.name for each in PAGES}
+    assert [name for name in offered if name in known] == [
+        each.name for each in PAGES if each.endpoint in client.application.view_functions
+    ]
+    assert offered[-1] == "More"
     assert page.count("aria-current") == 1
 
 
@@ -265,7 +270,7 @@ def test_a_mistake_of_ours_tells_nothing(board, monkeypatch) -> None:
 def test_a_stream_begins_and_beats(board) -> None:
     made = board()
     stream = made.open()
-    parts = events(made, stream, lambda: False, beat_s=0.01)
+    parts = events(made.streams, stream, lambda: False, beat_s=0.01)
     assert next(parts) == b"retry: 2000\n\n"
     assert next(parts).startswith(b"event: full\ndata: {")
     assert next(parts) == b": beat\n\n"
@@ -277,7 +282,7 @@ def test_a_page_that_has_gone_frees_its_stream(board) -> None:
     made = board()
     stream = made.open()
     gone: list[int] = []
-    parts = events(made, stream, lambda: bool(gone), beat_s=0.01)
+    parts = events(made.streams, stream, lambda: bool(gone), beat_s=0.01)
     next(parts)
     next(parts)
     assert len(made.streams) == 1
@@ -287,7 +292,7 @@ def test_a_page_that_has_gone_frees_its_stream(board) -> None:
 
 
 def test_too_many_pages_are_told_to_ask(board) -> None:
-    made = board(rest="[web]\nthreads = 5\n" + INVERTER)
+    made = board(rest="[web]\nstreams = 2\n" + INVERTER)
     client = create_app(made.site, made).test_client()
     open_pages = [client.get("/live") for _ in range(2)]
     assert [page.status_code for page in open_pages] == [200, 200]

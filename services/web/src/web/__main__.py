@@ -60,7 +60,9 @@ def run(site: Site) -> int:
     Raises:
         ConfigError: a wrong ``[web]``, or an address that cannot be listened on.
     """
-    from waitress import create_server, wasyncore  # type: ignore[import-untyped]
+    from waitress import wasyncore  # type: ignore[import-untyped]
+
+    from .server import serve
 
     config = web_of(site)
     mesh = Mesh(site.broker, site.topics, NAME)
@@ -72,17 +74,7 @@ def run(site: Site) -> int:
     book = AlarmBook(board, controls.orders)
     sockets: dict[int, object] = {}
     try:
-        server = create_server(
-            create_app(site, board, accounts, controls, book),
-            map=sockets,
-            host=config.host,
-            port=config.port,
-            threads=config.threads,
-            ident=None,
-            channel_request_lookahead=1,  # so that a stream learns that its page has gone
-            # web.access judges them: whoever sends any without being trusted is not local.
-            clear_untrusted_proxy_headers=False,
-        )
+        server = serve(create_app(site, board, accounts, controls, book), config, sockets)
     except OSError as err:
         where = f"{config.host}:{config.port}"
         if err.errno == errno.EADDRINUSE:
@@ -96,7 +88,13 @@ def run(site: Site) -> int:
     def work(stop: threading.Event) -> None:
         gc.collect()  # what the imports left behind
         give_back()
-        for target in (board.serve, board.keep_facts, controls.serve, book.serve):
+        for target in (
+            board.serve,
+            board.keep_facts,
+            board.streams.tend,
+            controls.serve,
+            book.serve,
+        ):
             name = target.__qualname__
             threading.Thread(target=target, args=(stop,), name=name, daemon=True).start()
         for host, port in _addresses(server, config):

@@ -22,9 +22,10 @@ from sunmesh.vocabulary import VOCABULARY
 from . import words
 from .board import TEST, Board
 from .controls import NOTIFIER
-from .live import ALARMS, State, Stream
+from .live import ALARMS, State
 from .orders import Orders
 from .queries import HistoryError, PastAlarm
+from .streams import Stream
 
 log = logging.getLogger(__name__)
 

@@ -25,9 +25,10 @@ from . import __version__, flow, words
 from .config import WebConfig
 from .energy import Books
 from .house import GRID_PRESENT_V, Device, Freshness, House, combine
-from .live import Live, State, Stream, Streams
+from .live import Live, State
 from .queries import History, HistoryError
 from .sentence import Lost, Situation, headline
+from .streams import Stream, Streams
 
 log = logging.getLogger(__name__)
 

@@ -20,9 +20,10 @@ from sunmesh.vocabulary import VOCABULARY, unit_of
 from . import words
 from .board import PLACES, Board
 from .house import GRID_PRESENT_V, Device, House, combine
-from .live import Memory, State, Stream
+from .live import Memory, State
 from .orders import BATCH, PENDING, Order, Orders, Step
 from .queries import HistoryError, Switching
+from .streams import Stream
 
 log = logging.getLogger(__name__)
 

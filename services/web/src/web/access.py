@@ -146,6 +146,7 @@ ADMIN = Rule("admin", local=True, unlocked=True)
 
 TABLE: Mapping[str, Rule] = {
     "static": ANYBODY,
+    "more.page": VIEW,
     "now.page": VIEW,
     "now.snapshot": VIEW,
     "now.live": VIEW,

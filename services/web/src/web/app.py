@@ -10,25 +10,20 @@ from flask import Flask, Response, render_template, request, url_for
 from sunmesh.config import Site
 from werkzeug.exceptions import HTTPException
 
-from . import __version__, words
+from . import __version__, text, words
 from .accounts import Accounts
 from .alarms import AlarmBook
 from .board import Board
 from .config import web_of
 from .controls import Controls
-from .guard import guard
+from .database import Database
+from .guard import guard, mark
+from .keys import Keys
 from .live import Live
 from .orders import Orders
+from .pages import offered
 from .queries import History
-from .views import account, alarms, control, day, now
-
-NAVIGATION = (
-    ("now.page", "Now"),
-    ("day.today", "Day"),
-    ("control.page", "Control"),
-    ("alarms.page", "Alarms"),
-)
-"""Endpoint and name of each page, in order."""
+from .views import account, alarms, control, day, more, now
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -43,6 +38,10 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+VIEWS = (now, day, control, alarms, more, account)
+"""A module with a blueprint for each page."""
+LANGUAGE = "sunmesh_language"
+"""The cookie of who has chosen one."""
 YEAR_S = 31_536_000
 STATIC = Path(__file__).parent / "static"
 
@@ -106,18 +105,34 @@ def create_app(
     app.jinja_env.lstrip_blocks = True
     app.extensions["board"] = board
     app.extensions["accounts"] = accounts
+    app.extensions["keys"] = Keys(accounts)
     app.extensions["controls"] = controls
     app.extensions["alarms"] = book
-    for each in (now, day, control, alarms, account):
+    app.extensions["database"] = Database(config.database.sqlalchemy_url(), board.history)
+    app.jinja_env.add_extension("jinja2.ext.i18n")
+    app.jinja_env.install_gettext_callables(  # type: ignore[attr-defined]
+        text.gettext, text.ngettext, newstyle=True
+    )
+
+    @app.before_request
+    def speak() -> None:
+        kept = request.cookies.get(LANGUAGE, "")
+        wanted = [code for code, _ in request.accept_languages]
+        text.speak(kept if kept in text.LANGUAGES else text.choose(wanted))
+
+    for each in VIEWS:
         app.register_blueprint(each.blueprint)
     guard(app, web)
+    pages = offered(app.view_functions)
 
     @app.context_processor
     def common() -> dict[str, object]:
         return {
             "asset": asset,
             "badge": book.badge(),
-            "navigation": NAVIGATION,
+            "csrf_token": mark,
+            "language": text.language(),
+            "pages": pages,
             "site_title": words.title(config.site.name),
             "version": __version__,
         }

@@ -150,11 +150,14 @@ def _key() -> str:
     return str(kept)
 
 
+def mark() -> str:
+    """What shows that a change was asked for by a page of this session."""
+    return csrf_of(_key())
+
+
 def csrf_field() -> Markup:
     """The hidden field that every form carries."""
-    return Markup('<input type="hidden" name="{}" value="{}">').format(
-        FIELD, escape(csrf_of(_key()))
-    )
+    return Markup('<input type="hidden" name="{}" value="{}">').format(FIELD, escape(mark()))
 
 
 def _check_form() -> None:

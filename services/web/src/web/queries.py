@@ -10,8 +10,8 @@ import sqlite3
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, tzinfo
 from datetime import time as time_of_day
@@ -22,6 +22,7 @@ from urllib.parse import quote
 from sqlalchemy import (
     BigInteger,
     Column,
+    Connection,
     Date,
     Double,
     Engine,
@@ -40,6 +41,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
+from sunmesh.database.sql import PACKED_BYTES
 from sunmesh.errors import SunmeshError
 from sunmesh.house import Roles, roles
 
@@ -302,8 +304,22 @@ class History:
                 def read_only(connection: Any, _record: Any) -> None:  # noqa: ANN401
                     with connection.cursor() as cursor:
                         cursor.execute("SET SESSION TRANSACTION READ ONLY")
+                        cursor.execute(f"SET SESSION group_concat_max_len = {PACKED_BYTES}")
 
         return self._engine
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection that cannot write.
+
+        Raises:
+            HistoryError: no database, or not the recorder's.
+        """
+        try:
+            with self._connect().connect() as connection:
+                yield connection
+        except (SQLAlchemyError, OSError, RuntimeError) as err:
+            raise HistoryError(explain(self._url, err)) from err
 
     def _rows(self, query: Select[*tuple[Any, ...]]) -> Sequence[Sequence[Any]]:
         """Run one query.
@@ -311,11 +327,8 @@ class History:
         Raises:
             HistoryError: no database, or not the recorder's.
         """
-        try:
-            with self._connect().connect() as connection:
-                return connection.execute(query).fetchall()
-        except (SQLAlchemyError, OSError, RuntimeError) as err:
-            raise HistoryError(explain(self._url, err)) from err
+        with self.reading() as connection:
+            return connection.execute(query).fetchall()
 
     def close(self) -> None:
         """Give back the connections."""

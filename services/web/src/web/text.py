@@ -117,15 +117,21 @@ _ = gettext
 # -- numbers, dates, money -------------------------------------------------------------------------
 
 
+@cache
+def _marks(code: str) -> dict[int, str]:
+    """How that language writes Python's own marks of a number."""
+    symbols = numbers.get_decimal_symbol(_locale(code)), numbers.get_group_symbol(_locale(code))
+    return str.maketrans({".": symbols[0], ",": symbols[1], "-": "\N{MINUS SIGN}"})
+
+
 def number(value: float | None, digits: int = 0, *, group: bool = True) -> str:
     """``value`` with just ``digits`` decimals, as people here write it; – where it is not known."""
     if value is None:
         return NONE
-    places = f".{'0' * digits}" if digits else ""
-    text = numbers.format_decimal(
-        value, format=f"#,##0{places}" if group else f"0{places}", locale=locale()
-    )
-    return text.replace("-", "\N{MINUS SIGN}")
+    text = f"{value:{',' if group else ''}.{digits}f}"
+    if not text.strip("-0.,"):
+        text = text.lstrip("-")  # nobody writes −0
+    return text.translate(_marks(language()))
 
 
 def percent(share: float | None, digits: int = 0) -> str:
@@ -162,6 +168,11 @@ def day(value: date, form: str = "full") -> str:
     return dates.format_skeleton(
         form, datetime(value.year, value.month, value.day), locale=locale()
     )
+
+
+def weekday(value: date, *, short: bool = False) -> str:
+    """``Saturday``, or ``Sat``."""
+    return dates.format_date(value, "EEE" if short else "EEEE", locale=locale())
 
 
 def month(value: date) -> str:

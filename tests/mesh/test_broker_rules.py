@@ -43,6 +43,7 @@ SAMPLE = {
     "ack": TOPICS.alarm_ack("inverter", "overload"),
     "delivery": TOPICS.alarm_delivery("inverter", "overload"),
     "decision": TOPICS.decision("storm"),
+    "rules": TOPICS.rules("book"),
     "world": TOPICS.sim("world"),
     "emulator": TOPICS.sim("inverter/settings"),
     "mbmd": "mbmd/sdm1-1/Power",
@@ -54,12 +55,12 @@ RESULTS = {"result", "notifier's result"}
 SETTINGS = {"settings", "controller's settings"}
 DEVICE = {"telemetry", "info", "device status"} | RESULTS | SETTINGS | ALARMS
 SIMULATED = {"world", "emulator"}
-KEPT = set(SAMPLE) - SIMULATED - {"mbmd"}
+KEPT = set(SAMPLE) - SIMULATED - {"mbmd", "rules"}
 WRITES = {
     **dict.fromkeys(COLLECTORS, DEVICE | {"emulator"}),
     "group": DEVICE - SETTINGS - RESULTS,
     "grid-relay": DEVICE - SETTINGS,
-    "controller": COMMANDS | ALARMS | {"decision", "controller's settings"},
+    "controller": COMMANDS | ALARMS | {"decision", "rules", "controller's settings"},
     "recorder": {"recorder's alarm"},
     "bookkeeper": set(),
     "watch": ALARMS,
@@ -80,7 +81,7 @@ READS = {
     "bookkeeper": set(),
     "watch": DEVICE | OWN,
     "notifier": ALARMS | OWN | {"ack", "delivery", "notifier's command"},
-    "web": KEPT - COMMANDS | OWN,
+    "web": KEPT - COMMANDS | OWN | {"rules"},
     "simulator": SIMULATED,
     "home-assistant": DEVICE | {"ack", "delivery"} | OWN,
     "mbmd": set(),

@@ -18,7 +18,7 @@ class Verdict:
     Attributes:
         saw: newest values, and how often its conditions held.
         holds: all of ``when`` holds, in its hours.
-        is_over: all of ``until`` holds.
+        is_over: all of ``until`` holds, or its hours are over and it ends with them.
         blind: what it cannot see, in words; empty = it sees all.
         blind_s: how old the oldest of that is [s].
         waits: the first thing of ``when`` that does not hold, in words.
@@ -63,7 +63,10 @@ def judge(rule: Rule, view: View, *, is_active: bool) -> Verdict:
     return Verdict(
         saw,
         holds=waits is None and hours,
-        is_over=is_active and all(is_met(group, view) for group in rule.until),
+        is_over=is_active
+        and (
+            (rule.ends_with_hours and not hours) or all(is_met(group, view) for group in rule.until)
+        ),
         waits=text,
         settings=wishes(rule.steps, view) if waits is None else {},
     )

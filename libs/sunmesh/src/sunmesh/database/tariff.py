@@ -1,8 +1,8 @@
 """What a kilowatt-hour costs at which hour, and what energy comes to at these prices. Pure.
 
-A tariff is one contract with its prices; it holds from a local day until the next one begins. Which
-price counts at a moment is told by the clock on the wall: on the day of 25 hours a band that lies in
-the hour that comes twice counts twice.
+A tariff is one contract with its prices; it holds from a local day until the next one begins.
+Which price counts at a moment is told by the clock on the wall: on the day of 25 hours a band that
+lies in the hour that comes twice counts twice.
 """
 
 import re
@@ -38,6 +38,30 @@ that could be told."""
 CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00")
 CURRENCY = re.compile(r"[A-Z]{3}")
 HOLIDAY = re.compile(r"(?:\d{4}-)?\d{2}-\d{2}")
+
+
+def _check_name(name: str) -> None:
+    if not 1 <= len(name) <= NAME_LENGTH or not name.isprintable() or name != name.strip():
+        raise ValueError(f"name must be 1 to {NAME_LENGTH} letters, got {name[:60]!r}")
+
+
+def _check_price(key: str, price: float) -> None:
+    if not 0 <= price <= MOST_PRICE:  # NaN is neither
+        raise ValueError(f"{key} must be 0 to {MOST_PRICE:g}, got {price:g}")
+
+
+def _check_places(key: str, places: Sequence[int], most: int) -> None:
+    if any(not 1 <= place <= most for place in places) or len(set(places)) != len(places):
+        raise ValueError(f"{key} must be different numbers of 1 to {most}, got {list(places)}")
+
+
+def _minute(key: str, text: str) -> int:
+    if not CLOCK.fullmatch(text):
+        raise ValueError(f"{key} must be a time such as 07:30, got {text!r}")
+    minute = int(text[:2]) * 60 + int(text[3:])
+    if minute % STEP_MIN:
+        raise ValueError(f"{key} must be at full five minutes, got {text!r}")
+    return minute
 
 
 class Band(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -194,30 +218,6 @@ def month_days(day: date) -> int:
     first = day.replace(day=1)
     after = date(first.year + first.month // 12, first.month % 12 + 1, 1)
     return (after - first).days
-
-
-def _check_name(name: str) -> None:
-    if not 1 <= len(name) <= NAME_LENGTH or not name.isprintable() or name != name.strip():
-        raise ValueError(f"name must be 1 to {NAME_LENGTH} letters, got {name[:60]!r}")
-
-
-def _check_price(key: str, price: float) -> None:
-    if not 0 <= price <= MOST_PRICE:  # NaN is neither
-        raise ValueError(f"{key} must be 0 to {MOST_PRICE:g}, got {price:g}")
-
-
-def _check_places(key: str, places: Sequence[int], most: int) -> None:
-    if any(not 1 <= place <= most for place in places) or len(set(places)) != len(places):
-        raise ValueError(f"{key} must be different numbers of 1 to {most}, got {list(places)}")
-
-
-def _minute(key: str, text: str) -> int:
-    if not CLOCK.fullmatch(text):
-        raise ValueError(f"{key} must be a time such as 07:30, got {text!r}")
-    minute = int(text[:2]) * 60 + int(text[3:])
-    if minute % STEP_MIN:
-        raise ValueError(f"{key} must be at full five minutes, got {text!r}")
-    return minute
 
 
 # -- which tariff, which price ---------------------------------------------------------------------

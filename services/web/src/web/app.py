@@ -14,6 +14,7 @@ from . import __version__, text, words
 from .accounts import Accounts
 from .alarms import AlarmBook
 from .board import Board
+from .compress import compress
 from .config import web_of
 from .controls import Controls
 from .database import Database
@@ -100,6 +101,7 @@ def create_app(
     controls = controls or Controls(board, Orders(board.live, accounts))
     book = book or AlarmBook(board, controls.orders)
     app = Flask(__name__, static_folder=str(STATIC), template_folder="templates")
+    compress(app)
     app.config["MAX_CONTENT_LENGTH"] = 64 * 1024
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True

@@ -49,18 +49,20 @@ def test_who_does_not_take_it_gets_it_plain(app: Flask) -> None:
 
 
 def test_assets_are_packed_once_and_kept(app: Flask) -> None:
-    client = app.test_client()
-    packed = client.get("/static/portal.css?v=1", headers=ASKED)
+    def get(path: str, **headers: str) -> Response:
+        with app.test_client().get(path, headers=ASKED | headers) as answer:
+            answer.get_data()
+            return answer
+
+    packed = get("/static/portal.css?v=1")
     assert packed.headers["Content-Encoding"] == "gzip"
     assert machinery.decompress(packed.data) == (STATIC / "portal.css").read_bytes()
     assert "immutable" in packed.headers["Cache-Control"]
     etag = packed.headers["ETag"]
     assert etag.startswith("W/")
-    again = client.get("/static/portal.css", headers=ASKED | {"If-None-Match": etag})
-    assert again.status_code == 304
-    font = client.get("/static/vendor/inter.woff2", headers=ASKED)
-    assert "Content-Encoding" not in font.headers
-    part = client.get("/static/portal.css", headers=ASKED | {"Range": "bytes=0-9"})
+    assert get("/static/portal.css", **{"If-None-Match": etag}).status_code == 304
+    assert "Content-Encoding" not in get("/static/vendor/inter.woff2").headers
+    part = get("/static/portal.css", Range="bytes=0-9")
     assert part.data == (STATIC / "portal.css").read_bytes()[:10]
 
 

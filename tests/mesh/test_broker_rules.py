@@ -48,7 +48,7 @@ SAMPLE = {
     "emulator": TOPICS.sim("inverter/settings"),
     "mbmd": "mbmd/sdm1-1/Power",
 }
-OWN = {"own status", "own health"}
+OWN = {"own status", "own health", "own log"}
 ALARMS = {"alarm", "recorder's alarm", "notifier's alarm"}
 COMMANDS = {"command", "controller's command", "notifier's command"}
 RESULTS = {"result", "notifier's result"}
@@ -176,7 +176,11 @@ def listen(client):
 
 
 def own(user):
-    return {"own status": TOPICS.service_status(user), "own health": TOPICS.service_health(user)}
+    return {
+        "own status": TOPICS.service_status(user),
+        "own health": TOPICS.service_health(user),
+        "own log": TOPICS.service_log(user),
+    }
 
 
 @pytest.mark.parametrize("user", WRITES)

@@ -8,7 +8,9 @@ import web
 PACKAGE = Path(web.__file__).parent
 FOLDER = PACKAGE.parent.parent
 OWN = [
-    *sorted((PACKAGE / "static").glob("*.*")),
+    *sorted(
+        file for file in (PACKAGE / "static").glob("*.*") if file.suffix not in (".png", ".webp")
+    ),
     *sorted((PACKAGE / "templates").glob("*.html")),
 ]
 NAMESPACES = ("http://www.w3.org/2000/svg",)

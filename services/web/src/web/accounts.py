@@ -29,6 +29,7 @@ from sunmesh.errors import RefusedError, SunmeshError
 from .access import ROLES, UNLOCK_MS, may
 from .passwords import Hasher, Throttle, checked
 from .queries import explain
+from .text import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,6 +118,24 @@ class Deed:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Somebody's open session; times [ms].
+
+    Attributes:
+        key: the token's SHA-256, as it is stored.
+        unlocked: until when controls are unlocked.
+    """
+
+    key: str
+    name: str
+    role: str
+    created: int
+    seen: int
+    unlocked: int
+    address: str
+
+
 def key_of(token: str) -> str:
     """What is stored of a token."""
     return hashlib.sha256(token.encode()).hexdigest()
@@ -135,7 +154,7 @@ def plain_name(text: str) -> str:
     """
     name = unicodedata.normalize("NFKC", text).strip().casefold()
     if not NAME.fullmatch(name):
-        raise RefusedError("a name is 1 to 32 letters, digits, dots and dashes")
+        raise RefusedError(_("a name is 1 to 32 letters, digits, dots and dashes"))
     return name
 
 
@@ -182,8 +201,11 @@ class Accounts:
                 is_file = at.get_backend_name() == "sqlite"
                 if is_file and not Path(at.database or "").is_file():
                     raise AccountsError(
-                        f"there is no database {at.database} yet; the recorder makes it when it "
-                        "starts"
+                        _(
+                            "there is no database %(name)s yet; the recorder makes it when it "
+                            "starts",
+                            name=at.database,
+                        )
                     )
                 self._engines[read_only] = engine(self._url, read_only=read_only)
             return self._engines[read_only]
@@ -240,7 +262,7 @@ class Accounts:
         with self._lock, self.open(write=True) as connection:
             if connection.execute(select(user.c.id).limit(1)).first() is not None:
                 self._settled = True
-                raise RefusedError("the first account is made already; log in")
+                raise RefusedError(_("the first account is made already; log in"))
             number = self._insert(connection, name, encoded, "admin")
             self.note_in(connection, name, address, "set up", name, "done", "the first admin")
             token = self._begin(connection, number, address)
@@ -258,14 +280,14 @@ class Accounts:
         """
         name = plain_name(name)
         if role not in ROLES:
-            raise RefusedError(f"a role is one of {', '.join(ROLES)}")
+            raise RefusedError(_("a role is one of %(roles)s", roles=", ".join(ROLES)))
         encoded = self._hasher.hash(checked(password, name))
         try:
             with self.open(write=True) as connection:
                 self._insert(connection, name, encoded, role)
                 self.note_in(connection, by, address, "add account", name, "done", role)
         except IntegrityError:
-            raise RefusedError(f"there is a {name} already") from None
+            raise RefusedError(_("there is a %(name)s already", name=name)) from None
 
     def _insert(self, connection: Connection, name: str, encoded: str, role: str) -> int:
         row = {"name": name, "role": role, "password": encoded, "created": self.now_ms}
@@ -298,7 +320,7 @@ class Accounts:
             AccountsError: no database.
         """
         if role not in ROLES:
-            raise RefusedError(f"a role is one of {', '.join(ROLES)}")
+            raise RefusedError(_("a role is one of %(roles)s", roles=", ".join(ROLES)))
         with self._lock, self.open(write=True) as connection:
             name = self._other_admin_than(connection, number, role != "admin")
             connection.execute(update(user).where(user.c.id == number).values(role=role))
@@ -325,9 +347,11 @@ class Accounts:
         rows = connection.execute(select(user.c.id, user.c.name, user.c.role)).all()
         mine = next((row for row in rows if row.id == number), None)
         if mine is None:
-            raise RefusedError("there is no such account any more")
+            raise RefusedError(_("there is no such account any more"))
         if matters and not any(row.role == "admin" and row.id != number for row in rows):
-            raise RefusedError(f"{mine.name} is the only admin; make another one first")
+            raise RefusedError(
+                _("%(name)s is the only admin; make another one first", name=mine.name)
+            )
         return str(mine.name)
 
     def set_password(self, number: int, password: str, by: str, address: str) -> None:
@@ -341,7 +365,7 @@ class Accounts:
         with self.open() as connection:
             name = connection.execute(select(user.c.name).where(user.c.id == number)).scalar()
         if name is None:
-            raise RefusedError("there is no such account any more")
+            raise RefusedError(_("there is no such account any more"))
         encoded = self._hasher.hash(checked(password, str(name)))
         with self.open(write=True) as connection:
             connection.execute(update(user).where(user.c.id == number).values(password=encoded))
@@ -399,7 +423,7 @@ class Accounts:
         if not self._hasher.verify(row.password if row else None, password) or row is None:
             log.warning("a wrong password for %r from %s", name, address)
             self.note(name or "nobody", address, "log in", "", "refused", "wrong name or password")
-            raise RefusedError("wrong name or password")
+            raise RefusedError(_("wrong name or password"))
         self.throttle.right(address, name)
         if self._hasher.is_old(row.password):
             encoded = self._hasher.hash(unicodedata.normalize("NFKC", password))
@@ -496,7 +520,7 @@ class Accounts:
 
     def _forget(self, number: int) -> None:
         """What is remembered of that account's sessions."""
-        for key, (visitor, _) in list(self._known.items()):
+        for key, (visitor, _at) in list(self._known.items()):
             if visitor.id == number:
                 self._known.pop(key, None)
 
@@ -535,6 +559,47 @@ class Accounts:
             self._forget(visitor.id)
         else:
             self._known.pop(visitor.key, None)
+
+    def sessions(self) -> list[Session]:
+        """Everybody's open sessions, the last used first.
+
+        Raises:
+            AccountsError: no database.
+        """
+        now = self.now_ms
+        live = (session.c.seen > now - IDLE_MS) & (session.c.created > now - LONGEST_MS)
+        with self.open() as connection:
+            rows = connection.execute(
+                select(session, user.c.name, user.c.role)
+                .join(user, user.c.id == session.c.user_id)
+                .where(live)
+                .order_by(session.c.seen.desc())
+                .limit(KEPT)
+            ).all()
+        return [
+            Session(row.token, row.name, row.role, row.created, row.seen, row.unlocked, row.address)
+            for row in rows
+        ]
+
+    def end_session(self, key: str, by: str, address: str) -> str:
+        """End one session, at once; whose it was.
+
+        Raises:
+            RefusedError: it is over already.
+            AccountsError: no database.
+        """
+        with self.open(write=True) as connection:
+            name = connection.execute(
+                select(user.c.name)
+                .join(session, user.c.id == session.c.user_id)
+                .where(session.c.token == key)
+            ).scalar()
+            if name is None:
+                raise RefusedError(_("this session is over already"))
+            connection.execute(delete(session).where(session.c.token == key))
+            self.note_in(connection, by, address, "end session", str(name), "done", "")
+        self._known.pop(key, None)
+        return str(name)
 
     # -- audit -----------------------------------------------------------------------------------
 

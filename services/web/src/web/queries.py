@@ -48,6 +48,7 @@ from sunmesh.house import Roles, roles
 from . import energy, stack
 from .energy import Books
 from .stack import Bucket, Curve, Point
+from .text import _
 
 log = logging.getLogger(__name__)
 
@@ -227,14 +228,19 @@ def explain(url_text: str, err: Exception) -> str:
     where = url.database if sqlite else f"{url.host}:{url.port or 3306}/{url.database}"
     text = str(getattr(err, "orig", None) or err)
     if "no such table" in text or "1146" in text:
-        return f"the database {where} has no tables yet; the recorder makes them when it starts"
+        return _(
+            "the database %(name)s has no tables yet; the recorder makes them when it starts",
+            name=where,
+        )
     if "unable to open" in text:
-        return f"there is no database {where} yet; the recorder makes it when it starts"
+        return _(
+            "there is no database %(name)s yet; the recorder makes it when it starts", name=where
+        )
     if "1045" in text or "1044" in text:
-        return f"the database {where} refuses the portal's user; look at [database]"
+        return _("the database %(name)s refuses the portal's user; look at [database]", name=where)
     if "2003" in text or "2013" in text or "2006" in text:
-        return f"the database {where} does not answer; is it running?"
-    return f"the database {where} cannot be read: {text.splitlines()[0]}"
+        return _("the database %(name)s does not answer; is it running?", name=where)
+    return _("the database %(name)s cannot be read: %(why)s", name=where, why=text.splitlines()[0])
 
 
 class History:
@@ -335,6 +341,12 @@ class History:
         if self._engine is not None:
             self._engine.dispose()
 
+    def forget(self) -> None:
+        """The energy books were changed: read the days again that are kept."""
+        with self._lock:
+            for kept in self._days.values():
+                kept.booked_at = float("-inf")
+
     # -- small questions --------------------------------------------------------------------------
 
     def series(self) -> dict[tuple[str, str], int]:
@@ -408,7 +420,7 @@ class History:
         if number is None:
             return None
         end = before
-        for _ in range(OUTAGE_DAYS):
+        for _day in range(OUTAGE_DAYS):
             start = end - 24 * HOUR_MS
             rows = self._rows(
                 select(func.max(sample.c.ts)).where(

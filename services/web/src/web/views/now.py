@@ -1,17 +1,34 @@
-"""Page *Now*: the house at this moment, and the stream that keeps it so."""
+"""Page *Now*: the house at this moment, the stream that keeps it so, and what is kept offline."""
 
-from flask import Blueprint, Response, render_template, request
+from typing import Any
 
+import msgspec
+from flask import Blueprint, Response, current_app, render_template, request, url_for
+from werkzeug.routing import BuildError
+
+from .. import words
 from ..accounts import AccountsError
+from ..app_shell import manifest_of, worker_of
 from ..board import slots
 from ..flow import HEIGHT, RADIUS, WIDTH
 from ..guard import SESSION, accounts, visitor
 from ..streams import answer
+from ..text import _
 from . import board
-from .alarms import book
+from .alarms import SEVERITIES, book
 from .control import controls
 
 blueprint = Blueprint("now", __name__)
+
+
+def go(endpoint: str, **values: Any) -> str:  # noqa: ANN401 - whatever an address is made of
+    """The address of a page; empty where this portal has no such page."""
+    if endpoint not in current_app.view_functions:
+        return ""
+    try:
+        return url_for(endpoint, **values)
+    except BuildError:
+        return ""
 
 
 @blueprint.get("/")
@@ -23,6 +40,8 @@ def page() -> str:
         template,
         view=view,
         slots=slots(view),
+        go=go,
+        severities=SEVERITIES,
         width=WIDTH,
         height=HEIGHT,
         radius=RADIUS,
@@ -55,3 +74,26 @@ def live() -> Response:
             return False
 
     return answer(board().streams, stream, stays)
+
+
+@blueprint.get("/sw.js")
+def worker() -> Response:
+    """The service worker: it shows the last values, and how old they are, where no portal is."""
+    response = Response(worker_of(), mimetype="text/javascript")
+    response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+@blueprint.get("/manifest.webmanifest")
+def manifest() -> Response:
+    """What a phone needs to keep the portal among its apps."""
+    content = manifest_of(words.title(board().site.site.name), _("What the house does now"))
+    response = Response(msgspec.json.encode(content), mimetype="application/manifest+json")
+    response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+@blueprint.get("/offline")
+def offline() -> str:
+    """What the service worker shows for pages that need the portal."""
+    return render_template("offline.html")

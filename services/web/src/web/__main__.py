@@ -6,6 +6,7 @@ import errno
 import gc
 import getpass
 import logging
+import os
 import sys
 import threading
 import time
@@ -73,8 +74,11 @@ def run(site: Site) -> int:
     controls = Controls(board, Orders(live, accounts))
     book = AlarmBook(board, controls.orders)
     sockets: dict[int, object] = {}
+    again = threading.Event()
+    app = create_app(site, board, accounts, controls, book)
+    app.extensions["restart"] = again.set
     try:
-        server = serve(create_app(site, board, accounts, controls, book), config, sockets)
+        server = serve(app, config, sockets)
     except OSError as err:
         where = f"{config.host}:{config.port}"
         if err.errno == errno.EADDRINUSE:
@@ -100,7 +104,7 @@ def run(site: Site) -> int:
         for host, port in _addresses(server, config):
             log.info("the portal is at http://%s:%s/", host, port)
         tidied, reads = time.monotonic(), 0
-        while not stop.is_set():
+        while not stop.is_set() and not again.is_set():
             wasyncore.loop(timeout=0.3, use_poll=True, map=sockets, count=1)
             if history.reads != reads and time.monotonic() - tidied > TIDY_S:
                 tidied, reads = time.monotonic(), history.reads
@@ -119,7 +123,11 @@ def run(site: Site) -> int:
             **live.counters,
         }
 
-    return service.run(NAME, __version__, mesh, work, counters)
+    status = service.run(NAME, __version__, mesh, work, counters)
+    if again.is_set() and status == 0:
+        log.info("begins again with the new configuration")
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - itself
+    return status
 
 
 def password(site: Site, name: str) -> int:

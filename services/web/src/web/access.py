@@ -156,6 +156,7 @@ TARIFF = Rule("operator")
 ADMIN = Rule("admin", local=True, unlocked=True)
 CORRECT = Rule("admin", local=True)
 """It moves nothing, and can be taken back."""
+SET_UP = Rule("admin", local=True)
 READ_ALL = Rule("admin")
 """What was done by whom, and from where: nobody else's business."""
 
@@ -259,6 +260,17 @@ TABLE: Mapping[str, Rule] = {
     "account.password": MEMBER,
     "setup.page": ANYBODY,  # until somebody has an account; its view asks for the local network
     "setup.settle": ANYBODY,
+    "setup.house": SET_UP,
+    "setup.save_house": SET_UP,
+    "setup.devices": SET_UP,
+    "setup.find": SET_UP,
+    "setup.save_devices": SET_UP,
+    "setup.more": SET_UP,
+    "setup.save_more": SET_UP,
+    "setup.finish": SET_UP,
+    "setup.download": SET_UP,
+    "setup.save": SET_UP,  # its view asks for the password
+    "setup.done": SET_UP,
     "system.page": VIEW,
     "system.logs": READ_ALL,
     "system.deeds": READ_ALL,

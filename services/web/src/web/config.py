@@ -37,6 +37,9 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         viewing: ``open`` = whoever is in the local network may look; ``login`` = members only.
         local_networks: where commands may come from.
         trusted_proxies: whose X-Forwarded-For is believed.
+        setup_ports: where *Setup* looks for serial ports besides /dev: ``/dev/axpert``, patterns.
+        setup_gateways: addresses that *Setup* offers to ask: ``192.168.1.60``, ``host:port``.
+        setup_sensors: where *Setup* looks for 1-wire sensors.
     """
 
     host: str = "127.0.0.1"
@@ -49,6 +52,9 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     viewing: Literal["open", "login"] = "open"
     local_networks: tuple[str, ...] = PRIVATE
     trusted_proxies: tuple[str, ...] = ()
+    setup_ports: tuple[str, ...] = ()
+    setup_gateways: tuple[str, ...] = ()
+    setup_sensors: tuple[str, ...] = ("/sys/bus/w1/devices",)
 
     def __post_init__(self) -> None:
         """Check what a type cannot say."""

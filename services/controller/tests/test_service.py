@@ -168,8 +168,9 @@ def quick_site(site_file):
 
 
 @pytest.fixture
-def serve(mesh, quick_site, tmp_path):
+def serve(mesh, quick_site, tmp_path, monkeypatch):
     """Runs a controller in a thread; ``serve.stop()`` ends the last one."""
+    monkeypatch.setattr("controller.service.BLIND_S", 0.0)
     running = []
 
     def serve(rest="", past=None):
@@ -236,12 +237,14 @@ def test_silence_connects_the_grid_and_is_an_alarm(serve, devices, eventually):
     eventually(lambda: devices.position == "grid_open")
     devices.is_silent = True
     eventually(lambda: devices.position == "grid_connected")
-    eventually(lambda: devices.alarms["c9"].state == "raised")
-    assert "cannot see" in devices.alarms["c9"].title
-    raised = devices.alarms["c9"].id
+    eventually(lambda: devices.alarms["blind-inverter"].state == "raised")
+    raised = devices.alarms["blind-inverter"]
+    assert (raised.title, raised.severity) == ("The rules cannot see inverter", "warning")
+    assert "c9" in raised.text
     devices.is_silent = False
-    eventually(lambda: devices.alarms["c9"].state == "cleared")
-    assert devices.alarms["c9"].id == raised
+    eventually(lambda: devices.alarms["blind-inverter"].state == "cleared")
+    assert devices.alarms["blind-inverter"].id == raised.id
+    assert "c9" not in devices.alarms, "one alarm for all rules"
 
 
 def test_what_the_broker_had_kept_is_not_acted_upon(serve, devices, eventually):
@@ -251,8 +254,8 @@ def test_what_the_broker_had_kept_is_not_acted_upon(serve, devices, eventually):
     devices.is_silent = True
     service = serve()
     devices.ask("mode", "on")
-    eventually(lambda: devices.alarms.get("c9") and devices.alarms["c9"].state == "raised")
-    assert "is not known" in devices.alarms["c9"].text
+    eventually(lambda: "blind-inverter" in devices.alarms)
+    assert "is not known" in devices.alarms["blind-inverter"].text
     assert devices.commands == []
     assert service.counters()["grid_open_for"] is None
 

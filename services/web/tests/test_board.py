@@ -381,8 +381,8 @@ def test_today_stands_beside_yesterday_by_now(board, sample, sqlite, clock) -> N
     made.refresh()
     tiles = {tile.key: tile for tile in made.view().tiles}
     assert plain(tiles["pv"].text) == "2.00 kWh"
-    assert plain(tiles["pv"].before).startswith("1.0")
-    assert plain(tiles["pv"].before).endswith(" kWh yesterday by now")
+    assert plain(tiles["pv"].change) == "+1.00 kWh"
+    assert "Yesterday by this time: 1.00 kWh" in plain(tiles["pv"].note)
     assert (tiles["pv"].trend, tiles["load"].trend) == ("more", "same")
     made.worth = lambda day, now: Tile("money", "Saved", f"{day.day} {now:%H}")
     assert made.view().tiles[-1].text == "21 13"

@@ -46,6 +46,9 @@ OFFSET_S = 2.0
 FIRST_S = 3.0
 """At the start, the broker is given that long to hand over what it kept [s]."""
 SETTINGS_EXPIRY_S = 60.0
+BLIND_S = 150.0
+"""A lost device is its collector's alarm after 2 min; that rules cannot see it comes later."""
+
 RELAY_EXPIRY_S = 10.0
 """Commands that are older are not done: what was right then may be wrong now [s]."""
 
@@ -90,6 +93,7 @@ class Controller:
         content = file.load()
         self.state = remembered(content, clock.epoch_ms(now()), is_damaged=file.damaged)
         self._alarms = _alarms(content.get("alarms"))
+        self._blind_at: dict[str, float] = {}
         self._saved: dict[str, Any] | None = None
         self._lock = threading.RLock()
         self._wake = threading.Event()
@@ -322,7 +326,7 @@ class Controller:
         self._mesh.publish(self._mesh.topics.decision(decision.rule), payload, retain=True)
 
     def _tell_alarms(self, outcome: Outcome) -> None:
-        wanted = dict(outcome.alarms)
+        wanted = self._folded(outcome.alarms)
         if self._problem:
             wanted["state-unwritable"] = Condition(
                 "critical",
@@ -352,6 +356,7 @@ class Controller:
                 condition.text,
                 now,
                 condition.value,
+                advice=condition.advice,
             )
             self._publish_alarm(code, alarm)
         for code in self._alarms.keys() - wanted.keys():
@@ -359,6 +364,35 @@ class Controller:
             text = "It is over."
             cleared = Alarm(old.id, "cleared", old.severity, old.title, text, now)
             self._publish_alarm(code, cleared)
+
+    def _folded(self, alarms: Mapping[str, Condition]) -> dict[str, Condition]:
+        """Rules that cannot see the same device are one alarm, and that only when it lasts.
+
+        Who reads the device says it first, so that this one is known to follow from that.
+        """
+        now_s = time.monotonic()
+        wanted: dict[str, Condition] = {}
+        blind: dict[str, dict[str, Condition]] = {}
+        for code, condition in alarms.items():
+            if device := condition.data.get("blind"):
+                blind.setdefault(str(device), {})[code] = condition
+            else:
+                wanted[code] = condition
+        self._blind_at = {device: self._blind_at.get(device, now_s) for device in blind}
+        for device, found in blind.items():
+            code = f"blind-{device}"
+            if now_s - self._blind_at[device] < BLIND_S and code not in self._alarms:
+                continue
+            why = str(next(iter(found.values())).data["why"])
+            wanted[code] = Condition(
+                "warning",
+                f"The rules cannot see {device}",
+                f"{why[:1].upper()}{why[1:]}. These rules do nothing until it can be read again: "
+                f"{', '.join(sorted(found))}.",
+                advice="The inverter goes on with the settings that it has, and the grid is given "
+                f"back where a rule had opened it. Look why {device} cannot be read.",
+            )
+        return wanted
 
     def _publish_alarm(self, code: str, alarm: Alarm) -> None:
         self._mesh.publish(self._mesh.topics.alarm(NAME, code), encode(alarm), retain=True)

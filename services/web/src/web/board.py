@@ -150,13 +150,19 @@ class BatteryView:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One figure of the day. ``note``: where it comes from; ``before``: yesterday by now."""
+    """One figure of the day.
+
+    Attributes:
+        note: where it comes from, and what it was yesterday by this time.
+        change: how far it is from that, with its sign; empty where that is not known.
+        trend: the same without numbers.
+    """
 
     key: str
     label: str
     text: str
     note: str = ""
-    before: str = ""
+    change: str = ""
     trend: Literal["", "more", "less", "same"] = ""
 
 
@@ -246,7 +252,7 @@ def slots(view: View) -> dict[str, str]:
         result |= {
             key: tile.text,
             f"{key}.note": tile.note,
-            f"{key}.before": tile.before,
+            f"{key}.change": tile.change,
             f"{key}.trend": tile.trend,
         }
     for rule in view.automatics:
@@ -719,13 +725,12 @@ class Board:
             if books.is_estimate(key):
                 shown = f"≈{words.HARD}{shown}"
             then = before.get(key)
-            past = _("%(energy)s yesterday by now", energy=words.energy(then))
             return Tile(
                 key,
                 label,
                 shown,
-                books.note(key),
-                "" if then is None or value is None else past,
+                _beside(books.note(key), words.energy(then) if then is not None else ""),
+                _signed(value, then, words.energy),
                 _trend(value, then),
             )
 
@@ -744,14 +749,14 @@ class Board:
         if result and (house.has_grid or books.grid_in is not None):
             share = books.autarky
             then = Books(load=before.get("load"), grid_in=before.get("grid_in")).autarky
-            past = _("%(share)s yesterday by now", share=words.percent(then))
+            past = words.percent(then) if then is not None else ""
             result.append(
                 Tile(
                     "autarky",
                     _("Autarky"),
                     words.percent(share),
-                    _("not from the grid"),
-                    "" if then is None or share is None else past,
+                    _beside(_("not from the grid"), past),
+                    _signed(share, then, words.percent),
                     _trend(share, then),
                 )
             )
@@ -764,7 +769,9 @@ class Board:
             return _("no history now")
         if not facts.ready:
             return _("being summed up")
-        return "" if facts.books.how else _("nothing recorded yet")
+        if not facts.books.how:
+            return _("nothing recorded yet")
+        return _("beside yesterday by this time") if facts.before else ""
 
     @staticmethod
     def _surplus(house: House, facts: Facts) -> str:
@@ -904,6 +911,20 @@ def _trend(value: float | None, before: float | None) -> Literal["", "more", "le
     return "more" if value > before else "less"
 
 
+def _signed(value: float | None, before: float | None, write: Callable[[float | None], str]) -> str:
+    """How far a figure is from what it was, with its sign; empty where one is not known."""
+    if value is None or before is None:
+        return ""
+    said = write(value - before)
+    return f"+{said}" if value > before and any(c in "123456789" for c in said) else said
+
+
+def _beside(note: str, before: str) -> str:
+    """Where a figure comes from, and what it was yesterday, each on a line."""
+    past = _("Yesterday by this time: %(amount)s", amount=before) if before else ""
+    return "\n".join(part for part in (note, past) if part)
+
+
 def _hundred(watts: float) -> float:
     return round(watts / 100) * 100.0
 
@@ -986,7 +1007,7 @@ def _layout(view: View) -> str:
     parts: list[object] = [__version__, view.state, view.battery is None]
     parts += [(banner.level, banner.title, banner.text) for banner in view.banners]
     parts += [node.key for node in view.picture.nodes]
-    parts += [(tile.key, bool(tile.before)) for tile in view.tiles]
+    parts += [(tile.key, bool(tile.change)) for tile in view.tiles]
     parts += [(rule.name, rule.mode) for rule in view.automatics]
     parts += [bool(view.surplus), view.battery is not None and bool(view.battery.spread)]
     parts += [bar.name for bar in view.bars]

@@ -32,8 +32,8 @@ TESTS = {
     "above": N_("%(what)s is above %(value)s"),
     "at_most": N_("%(what)s is %(value)s or less"),
     "below": N_("%(what)s is below %(value)s"),
-    "is": N_("%(what)s is “%(value)s”"),
-    "is_not": N_("%(what)s is not “%(value)s”"),
+    "is": N_("%(what)s is: %(value)s"),
+    "is_not": N_("%(what)s is not: %(value)s"),
 }
 NUMERIC = ("at_least", "above", "at_most", "below")
 TEST_NAMES = {
@@ -100,7 +100,7 @@ def condition(rules: Rules, item: Mapping[str, Any]) -> str:
         return text.NONE
     name = what(rules, key)
     if item.get("setting"):
-        name = _("the setting %(name)s", name=name)
+        name = _("setting “%(name)s”", name=name)
     if item.get("every"):
         name = _("every element of %(name)s", name=name)
     return _(TESTS[test], what=name, value=amount(rules, key.partition(".")[2], value))
@@ -159,20 +159,20 @@ def step(rules: Rules, item: Mapping[str, Any]) -> str:
             }
             if item["from"] == key:
                 said = (
-                    _("lower %(name)s by %(size)s, not below %(floor)s", **values)
+                    _("lower “%(name)s” by %(size)s, not below %(floor)s", **values)
                     if by < 0
-                    else _("raise %(name)s by %(size)s", **values)
+                    else _("raise “%(name)s” by %(size)s", **values)
                 )
             else:
                 values["other"] = what(rules, str(item["from"]))
                 said = (
-                    _("set %(name)s %(size)s below %(other)s, not below %(floor)s", **values)
+                    _("set “%(name)s” %(size)s below “%(other)s”, not below %(floor)s", **values)
                     if by < 0
-                    else _("set %(name)s %(size)s above %(other)s", **values)
+                    else _("set “%(name)s” %(size)s above “%(other)s”", **values)
                 )
         else:
             said = _(
-                "set %(name)s to “%(value)s”",
+                "set “%(name)s” to: %(value)s",
                 name=what(rules, key),
                 value=amount(rules, name, item.get("to")),
             )

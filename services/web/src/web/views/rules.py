@@ -110,6 +110,7 @@ def page() -> str:
         numbers=_numbers(rules) if rules else [],
         changes=_changes(rules) if rules else [],
         days=DAYS,
+        whole=request.args.get("read") == "all",
         saved=_saved(request.args.get("order", "")),
         **_lock(),
     )

@@ -22,6 +22,7 @@ BENCHES = (
     "relay",
     "notifier",
     "control",
+    "portal",
 )
 
 

@@ -1,16 +1,21 @@
 """Alarms on their way to a phone: how soon, how many at most, and what a kill costs.
 
-Latency: from the publish of an alarm on its topic until the push has arrived at the provider's
-socket. Storm: ten thousand changes in a minute; the pushes that went out beside those that the
-configuration allows, the changes in the notifier's history and in the recorder's database beside
-those that were published, and the notifier's memory. Kills: ``tests/mesh/outbox_matrix.py``.
-Service, broker and recorder are real processes; the provider is emulated and listens on a socket.
+Latency: from a fault in the device until the push has arrived at the provider's socket, for a
+warning bit, which the inverter's collector tells at once, and for a temperature, which the watch
+tells after a while; and the part of it that begins with the alarm on its topic. Storm: ten thousand
+changes in a minute; the pushes that went out beside those that the configuration allows, the
+changes in the notifier's history and in the recorder's database beside those that were published,
+and the notifier's memory. Kills: ``tests/mesh/outbox_matrix.py``. Services and broker are real
+processes; inverters are emulated behind pseudo-terminals at 2400 baud, the provider is emulated and
+listens on a socket.
 """
 
 import json
+import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,9 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from collector_axpert.emulator import Inverter
 from notifier.emulator import Emulator, Provider
 from sqlalchemy import create_engine, text
 from sunmesh import clock
+from sunmesh.emulation import World, serve_pty
 from sunmesh.messages import Alarm, encode
 from sunmesh.mqtt import Mesh
 from sunmesh.testing import Broker, wait_for
@@ -31,6 +38,15 @@ from . import goals
 BIN = Path(sys.executable).parent
 MATRIX = Path(__file__).parents[1] / "tests/mesh/outbox_matrix.py"
 ALARMS = 60
+INVERTERS, POLL_S, FOR_S = 6, 2.0, 3.0
+ROUNDS_EACH = {"overload": 3, "hot": 2}
+"""Each fault so often at each inverter: a source that flaps would be one alarm."""
+
+FAULTS = {
+    "overload": {"ac_output_apparent_power_va": 9500.0},
+    "hot": {"heat_sink_temperature_c": 75.0},
+}
+TITLES = {"overload": "Inverter warning", "hot": "is hot"}
 CHANGES, STORM_S, KEYS = 10_000, 60.0, 100
 BURST, ONE_MORE_S = 10, 600.0
 ROUNDS = 20
@@ -67,8 +83,8 @@ class Rig:
 
 
 @contextmanager
-def rig(settings: str, *, recorder: bool = False) -> Iterator[Rig]:
-    """Broker, provider and notifier, and a recorder with SQLite if it is wanted."""
+def rig(settings: str, *others: str, devices: str = "") -> Iterator[Rig]:
+    """Broker, provider and notifier, and what else is wanted; the database is SQLite."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (folder / "broker").mkdir()
@@ -83,7 +99,7 @@ def rig(settings: str, *, recorder: bool = False) -> Iterator[Rig]:
             f'[site]\nname = "bench"\n[broker]\nport = {broker.port}\n'
             f'[database]\nurl = "{database}"\n[notifier]\nsign_of_life = ""\n{settings}\n'
             '[notifier.targets.anna]\nby = "pushover"\ntoken_file = "token"\nuser = "anna"\n'
-            f'base_url = "{phone.url}"\n[[notifier.routes]]\nremind_every_s = 0\n',
+            f'base_url = "{phone.url}"\n[[notifier.routes]]\nremind_every_s = 0\n{devices}',
             encoding="utf-8",
         )
         mesh = Mesh(broker.config, Topics("bench"), "publisher")
@@ -94,7 +110,7 @@ def rig(settings: str, *, recorder: bool = False) -> Iterator[Rig]:
         )
         mesh.start()
         stack.callback(mesh.stop)
-        names = ["notifier", "recorder"] if recorder else ["notifier"]
+        names = ["notifier", *others]
         processes = []
         for name in names:
             with (folder / f"{name}.log").open("wb") as out:
@@ -110,8 +126,9 @@ def rig(settings: str, *, recorder: bool = False) -> Iterator[Rig]:
 
 def measure() -> dict[str, dict[str, object]]:
     """Latency, a storm, and kills."""
+    found = _from_the_device()
     latencies = _latencies()
-    found = {
+    found |= {
         "topic_to_provider_median": goals.at_most(
             1000 * median(latencies),
             300.0,
@@ -141,6 +158,67 @@ def measure() -> dict[str, dict[str, object]]:
     return found
 
 
+def _from_the_device() -> dict[str, dict[str, object]]:
+    """From the fault in an inverter, at any moment of its poll, until the provider has the push."""
+    draw, stop = random.Random(1), threading.Event()
+    inverters = [Inverter() for _ in range(INVERTERS)]
+    found: dict[str, list[float]] = {kind: [] for kind in FAULTS}
+    with tempfile.TemporaryDirectory() as name:
+        tables = f"[watch]\nsettle_s = 0\n[alarms.heat_sink_hot]\nfor_s = {FOR_S}\n"
+        for number, inverter in enumerate(inverters):
+            pty = Path(name) / f"i{number}"
+            options = {"baud": 2400, "stop": stop}
+            threading.Thread(
+                target=serve_pty, args=(pty, inverter), kwargs=options, daemon=True
+            ).start()
+            tables += (
+                f'[devices.i{number}]\nfamily = "axpert"\nport = "{pty}"\ndialect = "PI30"\n'
+                f"poll_interval_s = {POLL_S}\n"
+            )
+        with rig("burst = 1000000", "collector-axpert", "watch", devices=tables) as home:
+            seen: set[str] = set()
+            home.mesh.subscribe(
+                home.mesh.topics.every("telemetry"), lambda m: seen.add(m.topic.split("/")[-2])
+            )
+            wait_for(lambda: len(seen) == INVERTERS, 60, "every inverter is read")
+            time.sleep(2 * POLL_S)
+            for kind, times in found.items():
+                for turn in range(ROUNDS_EACH[kind] * INVERTERS):
+                    time.sleep(draw.random() * POLL_S)
+                    number = turn % INVERTERS
+                    times.append(_until_told(home, inverters[number], f"i{number}", kind))
+            stop.set()
+    return {
+        f"device_to_provider_median_{kind}": goals.at_most(
+            1000 * median(times),
+            1000 * (POLL_S + (FOR_S if kind == "hot" else 0.0)) + 300.0,
+            "ms",
+            faults=len(times),
+            max=round(1000 * max(times), 1),
+        )
+        for kind, times in found.items()
+    }
+
+
+def _until_told(home: Rig, inverter: Inverter, device: str, kind: str) -> float:
+    """How long it takes [s]. The fault is over afterwards, which is told in the background."""
+    letters = home.provider.letters
+    before = len(letters)
+    inverter.world = World(FAULTS[kind])
+    began = time.time()
+
+    def told() -> float | None:
+        for letter in list(letters)[before:]:
+            title = letter.fields["title"]
+            if title.startswith("Warning") and device in title and TITLES[kind] in title:
+                return letter.at
+        return None
+
+    wait_for(lambda: told() is not None, 60, f"{kind} of {device} is told")
+    inverter.world = World()
+    return (told() or 0.0) - began
+
+
 def _latencies() -> list[float]:
     """From the publish until the provider has it [s]."""
     times = []
@@ -158,7 +236,7 @@ def _latencies() -> list[float]:
 
 def _storm() -> dict[str, dict[str, object]]:
     settings = f"burst = {BURST}\none_more_every_s = {ONE_MORE_S}"
-    with rig(settings, recorder=True) as home:
+    with rig(settings, "recorder") as home:
         calm = home.rss_mib("VmRSS")
         began = time.monotonic()
         for number in range(CHANGES):

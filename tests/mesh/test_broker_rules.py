@@ -43,23 +43,24 @@ SAMPLE = {
     "ack": TOPICS.alarm_ack("inverter", "overload"),
     "delivery": TOPICS.alarm_delivery("inverter", "overload"),
     "decision": TOPICS.decision("storm"),
+    "rules": TOPICS.rules("book"),
     "world": TOPICS.sim("world"),
     "emulator": TOPICS.sim("inverter/settings"),
     "mbmd": "mbmd/sdm1-1/Power",
 }
-OWN = {"own status", "own health"}
+OWN = {"own status", "own health", "own log"}
 ALARMS = {"alarm", "recorder's alarm", "notifier's alarm"}
 COMMANDS = {"command", "controller's command", "notifier's command"}
 RESULTS = {"result", "notifier's result"}
 SETTINGS = {"settings", "controller's settings"}
 DEVICE = {"telemetry", "info", "device status"} | RESULTS | SETTINGS | ALARMS
 SIMULATED = {"world", "emulator"}
-KEPT = set(SAMPLE) - SIMULATED - {"mbmd"}
+KEPT = set(SAMPLE) - SIMULATED - {"mbmd", "rules"}
 WRITES = {
     **dict.fromkeys(COLLECTORS, DEVICE | {"emulator"}),
     "group": DEVICE - SETTINGS - RESULTS,
     "grid-relay": DEVICE - SETTINGS,
-    "controller": COMMANDS | ALARMS | {"decision", "controller's settings"},
+    "controller": COMMANDS | ALARMS | {"decision", "rules", "controller's settings"},
     "recorder": {"recorder's alarm"},
     "bookkeeper": set(),
     "watch": ALARMS,
@@ -80,7 +81,7 @@ READS = {
     "bookkeeper": set(),
     "watch": DEVICE | OWN,
     "notifier": ALARMS | OWN | {"ack", "delivery", "notifier's command"},
-    "web": KEPT - COMMANDS | OWN,
+    "web": KEPT - COMMANDS | OWN | {"rules"},
     "simulator": SIMULATED,
     "home-assistant": DEVICE | {"ack", "delivery"} | OWN,
     "mbmd": set(),
@@ -175,7 +176,11 @@ def listen(client):
 
 
 def own(user):
-    return {"own status": TOPICS.service_status(user), "own health": TOPICS.service_health(user)}
+    return {
+        "own status": TOPICS.service_status(user),
+        "own health": TOPICS.service_health(user),
+        "own log": TOPICS.service_log(user),
+    }
 
 
 @pytest.mark.parametrize("user", WRITES)

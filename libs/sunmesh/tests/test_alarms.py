@@ -65,6 +65,24 @@ def test_it_must_hold_for_a_time_and_be_over_for_a_time():
     assert clock.after(0.2, None).state == "cleared"
 
 
+def test_when_it_will_have_lasted_long_enough_is_known():
+    clock = Clock(Terms(for_s=10, clear_s=20, pause_s=60, flaps=0))
+    due = lambda: clock.alarms.due(KEY, clock.terms)  # noqa: E731
+    assert due() is None
+    clock.after(0, WIDE)
+    assert due() == 110
+    clock.after(10, WIDE)
+    assert due() is None, "it is said"
+    clock.after(5, None)
+    assert due() == 135
+    clock.after(5, WIDE)
+    assert due() is None
+    clock.after(5, None)
+    assert clock.after(20, None).state == "cleared"
+    clock.after(5, WIDE)
+    assert due() == 205, "not before the pause is over"
+
+
 def test_a_pause_lies_between_two_alarms():
     clock = Clock(Terms(pause_s=300, flaps=0))
     clock.after(0, WIDE)

@@ -8,6 +8,7 @@ import pytest
 from sunmesh.testing import quickest
 
 SERVICE = """
+import logging
 import sys
 from pathlib import Path
 from sunmesh import config, service
@@ -20,6 +21,16 @@ def entry():
     def work(stop):
         if sys.argv[2:] == ["fail"]:
             raise RuntimeError("broken")
+        if sys.argv[2:] == ["chatty"]:
+            logger = logging.getLogger("example")
+            logger.debug("nobody's business")
+            for number in range(60):
+                logger.warning("said %d", number)
+            logger.info("x" * 9999)
+            try:
+                raise ValueError("wires")
+            except ValueError:
+                logger.exception("broken")
         stop.wait()
     return service.run("example", "1.2.3", mesh, work, lambda: {"polls": 7})
 
@@ -90,6 +101,25 @@ def test_health_carries_the_counters(start, site_file, mesh, topics, eventually)
     assert counters["polls"] == 7
     assert counters["rss_bytes"] > 1_000_000
     assert counters["mqtt_connects"] == 1
+
+
+def test_the_last_lines_of_its_log_are_told(start, site_file, mesh, topics, eventually):
+    heard = []
+    mesh("listener").subscribe(
+        topics.service_log("example"), lambda m: heard.append(json.loads(m.payload)["lines"])
+    )
+    process = start(site_file(""), "chatty")
+    eventually(lambda: heard and any(line["text"] == "said 59" for line in heard[-1]))
+    assert len(heard[-1]) == 50
+    line = next(line for line in heard[-1] if line["text"] == "said 59")
+    assert (line["level"], line["name"]) == ("WARNING", "example")
+    assert any(line["text"] == "broken: ValueError('wires')" for line in heard[-1])
+    assert max(len(line["text"]) for line in heard[-1]) <= 500
+    told = len(heard)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    eventually(lambda: len(heard) > told)
+    assert heard[-1][-1]["text"] == "SIGTERM: stopping"
 
 
 def test_a_stop_without_a_broker_is_as_quick(start, tmp_path, free_port):

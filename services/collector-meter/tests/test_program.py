@@ -98,6 +98,8 @@ def test_probe_finds_who_is_on_the_bus(emulated, capsys):
     assert collector.main(FAMILY, ["probe", "--port", str(emulated)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [(m["address"], m["phases"]) for m in found["meters"]] == [(1, 1), (2, 1), (3, 3)]
+    measured = found["meters"][0].pop("values")
+    assert 200 < measured["grid_voltage_v"] < 260
     assert found["meters"][0] == {
         "address": 1,
         "word_order": "high_first",

@@ -306,7 +306,9 @@ def test_a_counter_that_went_back_is_said(house, caplog):
         assert source.poll().values["grid_import_energy_kwh"] == 0.5
         assert source.counters["counter_resets"] == 3, "two reactive ones with it"
         alarm = source.poll().alarms["counter_reset"]
-        assert alarm.text.startswith("grid_import_energy_kwh went from 812.125 back to 0.5")
+        assert alarm.text.startswith(
+            "The counter of grid import energy went from 812.125 back to 0.5 kWh"
+        )
         source._shape._reset_until = 0.0
         assert source.poll().alarms == {}, "an hour later"
         assert "grid_import_energy_kwh went from 812.125 back to 0.5" in caplog.text

@@ -277,6 +277,16 @@ def test_n7_what_did_not_succeed_is_an_alarm_and_waits(unanswered, stage):
     assert len(h.batches) == 2
 
 
+def test_n7_what_was_applied_though_nobody_could_tell_is_no_failure(unanswered):
+    h = unanswered
+    told = "its answer was damaged (crc): whether it was applied is not known"
+    h.answer(f"{sent(h).id}/max_charge_current_a", "max_charge_current_a", "failed", 10, told)
+    h.answer(sent(h).id, "settings", "failed", None, "the batch stopped")
+    assert "c9" in h.minutes(1).alarms
+    h.settings["max_charge_current_a"] = 10.0
+    assert "c9" not in h.minutes(1).alarms
+
+
 def test_n7_an_answer_that_never_comes_is_a_failure(unanswered):
     h = unanswered
     assert h.state.pending

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 from controller import past, replay
 from controller.__main__ import entry
-from controller.loading import plan_of
+from controller.loading import plan_of, preset
 from sqlalchemy import insert
 from sunmesh import clock, config
 from sunmesh.database import sql, tables
@@ -156,6 +156,29 @@ def test_all_rules_can_be_replayed_together(run, site):
     found = json.loads(done.stdout)
     assert found["minutes"] == HOURS * 60
     assert set(found["counts"]) <= {rule.name for rule in plan_of(site).rules}
+
+
+def test_a_change_is_replayed_beside_what_runs(run, tmp_path):
+    """Never full enough for the changed rule, so that it switches nothing."""
+    rule = {**preset("lifepo4-16s-axpert").rules["c9"]}
+    rule["when"] = [
+        {"samples": "3 of 4", "all": [{"quantity": "inverter.battery_voltage_v", "at_least": 55.5}]}
+    ]
+    file = tmp_path / "draft.json"
+    file.write_text(json.dumps({"rules": {"c9": rule}}))
+    words = ("replay", "--days", "0.5", "--rule", "c9", "--draft", str(file))
+    done = run(*words, "--json", "--compact")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["now"]["counts"] == {"c9": 2}
+    assert found["changed"]["counts"] == {}
+    ((begin, end),) = found["now"]["open"]
+    assert 60 <= (end - begin) / MINUTE <= 66
+    assert found["now"]["active"]["c9"]
+    read = run(*words).stdout
+    assert read.index("--- now ---") < read.index("--- changed ---")
+    file.write_text('{"rules": {"c9": {}}}')
+    assert "says" in run(*words).stderr
 
 
 def test_what_is_not_recorded_can_be_said(run):

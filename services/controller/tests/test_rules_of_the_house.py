@@ -432,3 +432,34 @@ def test_c14_needs_five_of_six(house, high, fires):
 def test_c14_not_where_the_battery_feeds_already(house):
     h = house("c14", output_source_priority="SBU")
     assert fire(h, "c14", 6, battery_voltage_v=56.0) == {}
+
+
+# --- a rule that ends with its hours --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_rule_may_end_with_its_hours(house, ends):
+    """10:00 UTC is noon there; the charge never comes to 95 %."""
+    rest = f"""
+[rules.cheap]
+says = "The battery is filled while power is cheap"
+priority = 20
+hours = "11:00-12:10"
+ends_with_hours = {"true" if ends else "false"}
+when = [{{ samples = "now", all = [{{ quantity = "battery.battery_soc_percent", below = 80 }}] }}]
+until = [{{ samples = "now", all = [{{ quantity = "battery.battery_soc_percent", above = 95 }}] }}]
+do = [{{ set = "inverter.charger_source_priority", to = "solar_first" }}]
+safe = {{ settings = "leave" }}
+temporary = true
+afterwards = "restore"
+min_on_min = 1
+min_off_min = 1
+most_switches_day = 6
+"""
+    h = house("cheap", rest=rest)
+    h.minutes(5)
+    assert h.settings["charger_source_priority"] == "solar_first"
+    h.minutes(10)
+    expected = "solar_only" if ends else "solar_first"
+    assert h.settings["charger_source_priority"] == expected
+    assert h.state.rules["cheap"].is_active is not ends

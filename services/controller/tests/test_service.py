@@ -10,7 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from controller.loading import plan_of
+from controller.book import Book
+from controller.loading import preset
 from controller.service import Controller
 from sunmesh import clock, config
 from sunmesh.messages import (
@@ -52,7 +53,7 @@ class Devices:
         self.settings = dict(SETTINGS)
         self.position = "grid_connected"
         self.commands, self.results, self.decisions = [], [], {}
-        self.alarms, self.modes = {}, {}
+        self.alarms, self.modes, self.book, self.replays = {}, {}, {}, []
         self.is_silent = False
         self.refuses = ""
         self._stop = threading.Event()
@@ -62,6 +63,7 @@ class Devices:
         client.subscribe(self.topics.decision("+"), self.heard_decision)
         client.subscribe(self.topics.alarm("controller", "+"), self.heard_alarm)
         client.subscribe(self.topics.settings("controller"), self.heard_modes)
+        client.subscribe(self.topics.rules("+"), self.heard_rules)
         info = Info(clock.iso(clock.now()), "axpert", poll_interval_s=2.0)
         client.publish(self.topics.info("inverter"), encode(info), retain=True)
         self._thread = threading.Thread(target=self.speak, daemon=True)
@@ -124,6 +126,18 @@ class Devices:
     def heard_modes(self, message):
         self.modes = decode(Settings, message.payload).values
 
+    def heard_rules(self, message):
+        document = json.loads(message.payload)
+        if message.topic.endswith("/book"):
+            self.book = document
+        else:
+            self.replays.append(document)
+
+    def end_of(self, identity):
+        """The last word of a command."""
+        ends = [r for r in self.results if r.id == identity and r.stage != "accepted"]
+        return (ends[0].stage, ends[0].detail) if ends else None
+
     def ask(self, name, value, **more):
         command = Command(name, value, **more)
         self.client.publish(self.topics.command("controller"), encode(command))
@@ -154,15 +168,17 @@ def quick_site(site_file):
 
 
 @pytest.fixture
-def serve(mesh, quick_site, tmp_path):
+def serve(mesh, quick_site, tmp_path, monkeypatch):
     """Runs a controller in a thread; ``serve.stop()`` ends the last one."""
+    monkeypatch.setattr("controller.service.BLIND_S", 0.0)
     running = []
 
     def serve(rest="", past=None):
         site = quick_site(rest)
         client = mesh("controller", instance=str(len(running)))
         file = StateFile(tmp_path / "state" / "controller.json")
-        service = Controller(plan_of(site), client, site.devices, file, past)
+        book = Book(site)
+        service = Controller(book.plan, client, site.devices, file, past, book=book)
         service.listen()
         service._introduce()
         stop = threading.Event()
@@ -221,12 +237,14 @@ def test_silence_connects_the_grid_and_is_an_alarm(serve, devices, eventually):
     eventually(lambda: devices.position == "grid_open")
     devices.is_silent = True
     eventually(lambda: devices.position == "grid_connected")
-    eventually(lambda: devices.alarms["c9"].state == "raised")
-    assert "cannot see" in devices.alarms["c9"].title
-    raised = devices.alarms["c9"].id
+    eventually(lambda: devices.alarms["blind-inverter"].state == "raised")
+    raised = devices.alarms["blind-inverter"]
+    assert (raised.title, raised.severity) == ("The rules cannot see inverter", "warning")
+    assert "c9" in raised.text
     devices.is_silent = False
-    eventually(lambda: devices.alarms["c9"].state == "cleared")
-    assert devices.alarms["c9"].id == raised
+    eventually(lambda: devices.alarms["blind-inverter"].state == "cleared")
+    assert devices.alarms["blind-inverter"].id == raised.id
+    assert "c9" not in devices.alarms, "one alarm for all rules"
 
 
 def test_what_the_broker_had_kept_is_not_acted_upon(serve, devices, eventually):
@@ -236,8 +254,8 @@ def test_what_the_broker_had_kept_is_not_acted_upon(serve, devices, eventually):
     devices.is_silent = True
     service = serve()
     devices.ask("mode", "on")
-    eventually(lambda: devices.alarms.get("c9") and devices.alarms["c9"].state == "raised")
-    assert "is not known" in devices.alarms["c9"].text
+    eventually(lambda: "blind-inverter" in devices.alarms)
+    assert "is not known" in devices.alarms["blind-inverter"].text
     assert devices.commands == []
     assert service.counters()["grid_open_for"] is None
 
@@ -421,3 +439,93 @@ def test_a_mode_without_a_controller_is_said(quick_site):
     done = run(quick_site().path, "mode", "on")
     assert done.returncode == 2
     assert "no controller answers" in done.stderr
+
+
+def draft(rules=None, **more):
+    return json.dumps({"rules": rules or {}, **more})
+
+
+def test_a_changed_rule_goes_on_as_after_a_restart(serve, devices, eventually):
+    """The grid is given back; what was forced stays known; the new threshold counts."""
+    service = serve()
+    devices.ask("mode", "on")
+    devices.inverter["battery_voltage_v"] = 54.8
+    eventually(lambda: devices.settings["max_charge_current_a"] == 10.0, why="c9 acts")
+    eventually(lambda: devices.position == "grid_open")
+    c9 = preset("lifepo4-16s-axpert").rules["c9"]
+    changed = {**c9, "says": "Another reason", "mode": "on"}
+    mark = next(r["mark"] for r in devices.book["rules"] if r["name"] == "c9")
+    devices.ask("draft.save", draft({"c9": changed}, was={"c9": mark}), id="s1", by="web:anna")
+    eventually(lambda: devices.end_of("s1") == ("applied", ""))
+    given = [c for c in devices.of("grid-relay") if c.value == "grid_connected"]
+    assert given[-1].reason == "the rules were changed"
+    eventually(
+        lambda: next(r for r in devices.book["rules"] if r["name"] == "c9")["from"] == "saved"
+    )
+    eventually(lambda: devices.decisions["c9"]["says"] == "Another reason")
+    assert service.state.forced["inverter.max_charge_current_a"].restore == 40.0
+    eventually(lambda: devices.position == "grid_open", why="all has been well again")
+
+
+def test_a_rule_that_is_taken_away_leaves_nothing_behind(serve, devices, eventually):
+    own = {
+        "says": "A low battery charges slowly",
+        "priority": 20,
+        "hours": "always",
+        "when": [
+            {"samples": "1 of 2", "all": [{"quantity": "battery.battery_soc_percent", "below": 50}]}
+        ],
+        "until": [
+            {"samples": "1 of 2", "all": [{"quantity": "battery.battery_soc_percent", "above": 90}]}
+        ],
+        "do": [{"set": "inverter.max_charge_current_a", "to": 20.0}],
+        "safe": {"settings": "leave"},
+        "temporary": True,
+        "min_on_min": 1,
+        "min_off_min": 1,
+        "most_switches_day": 6,
+    }
+    serve()
+    devices.ask("mode", "on")
+    devices.ask("draft.save", draft({"slow": own}, modes={"slow": "shadow"}), id="s1")
+    eventually(lambda: devices.modes.get("rule.slow") == "shadow")
+    devices.battery["battery_soc_percent"] = 40.0
+    eventually(lambda: "slow" in devices.decisions and devices.decisions["slow"]["wants"])
+    assert devices.settings["max_charge_current_a"] == 40.0
+    devices.ask("rule.slow", "on")
+    eventually(lambda: devices.settings["max_charge_current_a"] == 20.0)
+    devices.ask("draft.save", draft({"slow": None}), id="s2")
+    eventually(lambda: devices.settings["max_charge_current_a"] == 40.0, why="it is put back")
+    assert "rule.slow" not in devices.modes
+    assert [c["rule"] for c in devices.book["changes"]] == ["slow", "slow"]
+
+
+def test_what_is_not_sound_is_refused_with_its_key(serve, devices, eventually):
+    serve()
+    eventually(lambda: devices.book)
+    c6 = {**preset("lifepo4-16s-axpert").rules["c6"]}
+    devices.ask("draft.check", draft({"c6": c6}), id="k1")
+    eventually(lambda: devices.end_of("k1") == ("applied", ""))
+    del c6["until"]
+    devices.ask("draft.check", draft({"c6": c6}), id="k2")
+    eventually(lambda: devices.end_of("k2"))
+    stage, detail = devices.end_of("k2")
+    assert (stage, "until" in detail) == ("refused", True)
+    devices.ask("draft.burn", draft({"c6": c6}), id="k3")
+    eventually(lambda: devices.end_of("k3") and devices.end_of("k3")[0] == "refused")
+
+
+def test_a_replay_is_refused_while_one_runs_and_says_why_it_failed(serve, devices, eventually):
+    service = serve()
+    slow = "import time; time.sleep(60)"
+    service._rehearsal._command = (sys.executable, "-c", slow)
+    devices.ask("draft.replay", json.dumps({"days": 3}), id="p1")
+    eventually(lambda: devices.replays and devices.replays[-1]["state"] == "running")
+    devices.ask("draft.replay", json.dumps({"days": 3}), id="p2")
+    eventually(lambda: devices.end_of("p2") and "one at a time" in devices.end_of("p2")[1])
+    eventually(lambda: service._rehearsal._process is not None)
+    service._rehearsal._process.kill()
+    eventually(lambda: devices.end_of("p1") and devices.end_of("p1")[0] == "failed")
+    assert devices.replays[-1]["state"] == "failed"
+    devices.ask("draft.replay", json.dumps({"days": 0}), id="p3")
+    eventually(lambda: devices.end_of("p3") and "days must be" in devices.end_of("p3")[1])

@@ -5,7 +5,8 @@ import pytest
 from notifier.changes import Bucket, next_weekly, not_before
 from notifier.config import Hours, RouteConfig, TargetConfig
 from sunmesh import clock
-from sunmesh.messages import Delivery
+from sunmesh.messages import Delivery, ServiceStatus, encode
+from sunmesh.mqtt import Message
 
 from .conftest import NOON, ZONE
 
@@ -401,3 +402,87 @@ def test_a_route_is_about_what_it_names():
     route = RouteConfig(devices=("roof-*",))
     assert route.is_about("roof-1", "x")
     assert not route.is_about("roof", "x")
+
+
+def test_a_rival_that_takes_over_ends_this_one(house):
+    home = house()
+    home.notifier._lost("Session taken over")
+    assert "taken over" in home.notifier._rival
+
+
+@pytest.mark.parametrize(
+    ("code", "severity", "waits"),
+    [
+        ("device_lost", "warning", True),
+        ("grid_absent", "warning", True),
+        ("blind-inverter", "warning", True),
+        ("relay_without_effect", "critical", False),
+        ("heat_sink_hot", "warning", False),
+        ("inverter_warning", "warning", False),
+    ],
+)
+def test_only_what_may_follow_waits_and_nothing_critical(house, code, severity, waits):
+    home = house(fold_s=2.0)
+    home.hear(code=code, severity=severity)
+    home.deliver()
+    assert len(home.letters) == (not waits)
+    home.passes(2.1)
+    assert len(home.letters) == 1
+
+
+def watch_is(home, state, retain=False):
+    status = encode(ServiceStatus(state, "0", "here", "2026-11-21T12:00:00.000Z"))
+    topic = home.mesh.topics.service_status("watch")
+    home.mesh.handlers[topic](Message(topic, status, retain, False, 0, 1))
+
+
+def echo(home):
+    """What the broker brings back of what the notifier says itself."""
+    for topic, payload, _ in list(home.mesh.published):
+        if topic == home.mesh.topics.alarm("watch", "service_lost"):
+            home.hear_raw(topic, payload)
+
+
+def test_a_watch_that_is_away_is_told_by_the_notifier(house):
+    home = house()
+    home.passes(3600, step=600)
+    assert home.mesh.published == [], "a house without one is no alarm"
+    watch_is(home, "online", retain=True)
+    home.turn()
+    watch_is(home, "offline")
+    home.passes(59)
+    assert home.mesh.published == []
+    home.passes(2)
+    echo(home)
+    home.passes(4)
+    assert home.titles == ["Warning: The watch does not run"]
+    assert "away for 61 s" in home.letters[0].fields["message"]
+    home.restart()
+    watch_is(home, "offline", retain=True)
+    home.passes(300, step=50)
+    assert len(home.letters) == 1, "one alarm, over a restart, too"
+    watch_is(home, "online")
+    home.turn()
+    echo(home)
+    home.deliver()
+    assert home.titles[1:] == ["Over: The watch does not run"]
+
+
+def test_a_watch_that_hangs_is_away_though_it_says_that_it_is_online(house):
+    home = house()
+    topic = home.mesh.topics.service_health("watch")
+    watch_is(home, "online", retain=True)
+    for _ in range(20):
+        home.passes(30)
+        home.mesh.handlers[topic](Message(topic, b"{}", False, False, 0, 1))
+    assert home.mesh.published == []
+    home.passes(170)
+    assert len(home.mesh.published) == 1
+    home.notifier._lost("the broker is away")
+    home.passes(3600, step=600)
+    assert len(home.mesh.published) == 1, "nothing is known without a broker"
+
+
+def test_a_grace_of_0_leaves_the_watch_alone(house):
+    home = house(watch_grace_s=0)
+    assert home.mesh.topics.service_status("watch") not in home.mesh.handlers

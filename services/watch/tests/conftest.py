@@ -83,8 +83,8 @@ class House:
         self.facts.hear_health(name, Health(clock.iso(self.now), counters))
         return self
 
-    def result(self, device, stage, name="bulk_voltage_v", value=55.2, detail=""):
-        message = Result("1", name, value, stage, clock.iso(self.now), "web:anna", detail)
+    def result(self, device, stage, name="bulk_voltage_v", value=55.2, detail="", by="web:anna"):
+        message = Result("1", name, value, stage, clock.iso(self.now), by, detail)
         self.facts.hear_result(device, message, self.at)
         return self
 
@@ -93,6 +93,10 @@ class House:
             name: Writes(today=today, budget=budget) for name, (today, budget) in writes.items()
         }
         self.facts.hear_settings(device, Settings(clock.iso(self.now), {}, made))
+        return self
+
+    def has(self, device, **values):
+        self.facts.hear_settings(device, Settings(clock.iso(self.now), values))
         return self
 
     def days(self, today, panels=None, plant=None):

@@ -70,6 +70,14 @@ def test_a_collector_that_hangs_is_silence(house):
     assert house.open == {}
 
 
+def test_who_has_just_come_back_owes_its_first_sample_since_then(house):
+    house.sample("battery", battery_soc_percent=80.0).status("battery", "sleeping").turn()
+    house.jump(300).status("battery").turn()
+    assert "battery/sample_old" not in house.open
+    house.jump(302).turn()
+    assert "battery/sample_old" in house.open
+
+
 def test_slow_devices_may_be_slow(house):
     introduced(house).info("attic", "temperature", poll_s=300.0)
     minutes(house, 24, but=["attic"])
@@ -357,13 +365,53 @@ def test_a_command_that_was_not_done(house, stage):
     assert house.open == {}, "a refusal is an answer"
     house.result("inverter", stage, detail="the device\x07 kept\n54.0 {value}").turn()
     alarm = house.open["inverter/command_failed"]
-    assert "bulk_voltage_v of inverter should become 55.2" in alarm.text
-    assert "kept 54.0 {value}" in alarm.text
+    assert "The bulk voltage of inverter should become 55.2 V: " in alarm.text
+    assert "The device  kept 54.0 {value}." in alarm.text
     again = house.restarted()
     again.turn()
     assert "inverter/command_failed" in again.open
     again.result("inverter", "applied").turn()
     assert again.open == {}
+
+
+def test_a_command_is_no_failure_any_more_once_it_is_read_back(house):
+    house.status("inverter").result("inverter", "failed").turn()
+    assert "inverter/command_failed" in house.open
+    house.has("inverter", bulk_voltage_v=54.0).turn()
+    assert "inverter/command_failed" in house.open
+    house.has("inverter", bulk_voltage_v=55.2).turn()
+    assert house.open == {}
+    house.result("inverter", "failed", "output_source_priority", "SBU").turn()
+    house.has("inverter", output_source_priority="SUB").turn()
+    assert "inverter/command_failed" in house.open
+    house.has("inverter", output_source_priority="SBU").turn()
+    assert house.open == {}
+
+
+def test_what_a_rule_or_a_batch_could_not_do_is_told_elsewhere(house):
+    house.result("inverter", "failed", by="controller:c9").turn()
+    house.result("inverter", "failed", "settings", None).turn()
+    assert house.open == {}
+
+
+def test_what_fails_on_a_noisy_line_follows_from_it(house):
+    noisy = Alarm("x-1", "raised", "warning", "noisy", "noisy", "2026-06-21T10:00:00.000Z")
+    house.judge.hear_foreign(("inverter", "line_noisy"), noisy)
+    house.result("inverter", "failed").turn()
+    assert house.open["inverter/command_failed"].cause == "inverter/line_noisy"
+
+
+def test_rules_that_cannot_see_follow_from_the_device_or_what_reads_it(house):
+    blind = Alarm("c-1", "raised", "warning", "blind", "blind", "2026-06-21T10:00:00.000Z")
+    house.judge.hear_foreign(("controller", "blind-inverter"), blind)
+    house.judge.hear_foreign(("grid-relay", "grid_unknown"), blind)
+    lost = Alarm("i-1", "raised", "warning", "lost", "lost", "2026-06-21T10:00:00.000Z")
+    house.judge.hear_foreign(("inverter", "device_lost"), lost)
+    house.turn()
+    assert {key: alarm.cause for (key, _), alarm in house.said if alarm.cause} == {
+        "controller": "inverter/device_lost",
+        "grid-relay": "inverter/device_lost",
+    }
 
 
 def test_a_failed_command_is_told_for_an_hour(house):
@@ -382,7 +430,7 @@ def test_the_budget_of_writes(house, today, severity):
     alarm = house.open.get("inverter/writes_spent")
     assert (alarm and alarm.severity) == severity
     if severity:
-        assert f"bulk_voltage_v of inverter was written {today} times" in alarm.text
+        assert f"The bulk voltage of inverter was written {today} times" in alarm.text
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from sunmesh import clock, config
+from sunmesh.alone import RivalError
 from sunmesh.messages import Alarm, Info, Sample, ServiceStatus, Status, decode, encode
 from sunmesh.statefile import StateFile
 from watch.__main__ import entry
@@ -278,6 +279,28 @@ def test_it_is_small_and_stops_soon(launch, site_file, listener, eventually, tmp
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
     assert time.monotonic() - began < 30
+
+
+def test_a_second_watch_says_so_and_waits(launch, site_file, listener, eventually, tmp_path):
+    site = site_file(QUICK)
+    first = launch("run", "--config", site)
+    listener.spread(0.07)
+    eventually(lambda: listener.of("battery/cell_spread"), 60)
+    second = launch("run", "--config", site)
+    waits = f"another watch (process {first.pid}) has"
+    eventually(lambda: waits in (tmp_path / "log-1").read_text(), 60)
+    first.kill()
+    listener.spread(0.02)
+    eventually(lambda: len(listener.of("battery/cell_spread")) == 2, 60, "the second took over")
+    assert listener.of("battery/cell_spread")[1].state == "cleared"
+    assert second.poll() is None
+
+
+def test_one_whose_connection_is_taken_over_ends(start, eventually):
+    watch = start()
+    watch._lost("Session taken over")
+    with pytest.raises(RivalError):
+        watch.work(threading.Event())
 
 
 def test_check_and_status(launch, site_file, listener, eventually, capsys):

@@ -174,7 +174,7 @@ def test_sessions_end(lone, clock, monkeypatch) -> None:
 
 def test_a_person_has_fifty_sessions_at_most(lone) -> None:
     now = lone.now_ms
-    with lone._open(write=True) as connection:
+    with lone.open(write=True) as connection:
         connection.execute(
             text("INSERT INTO session VALUES (:t, 1, :n, :n, :n, 0, 'x')"),
             [{"t": f"{number:064}", "n": now - number - 1} for number in range(80)],
@@ -216,7 +216,7 @@ def test_an_old_hash_is_renewed_at_the_next_log_in(lone, tmp_path) -> None:
     from argon2 import PasswordHasher
 
     weak = PasswordHasher(1, 64, 1).hash(PASSWORD)
-    with lone._open(write=True) as connection:
+    with lone.open(write=True) as connection:
         connection.execute(text("UPDATE user SET password = :p"), {"p": weak})
     lone.log_in("anna", PASSWORD, "::1")
     ((stored,),) = rows(f"sqlite:///{tmp_path}/house.db", "SELECT password FROM user")

@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 import re
 from datetime import timedelta
 
@@ -9,8 +10,11 @@ from sunmesh.errors import ConfigError
 from sunmesh.messages import Sample, encode
 from sunmesh.mqtt import Message
 from sunmesh.topics import Topics
-from web.app import HEADERS, NAVIGATION, create_app
-from web.views.now import events
+from web.app import HEADERS, create_app
+from web.pages import PAGES
+from web.streams import events
+
+from .visiting import Browser
 
 INVERTER = '[devices.inverter]\nfamily = "axpert"\n'
 VALUES = {
@@ -53,8 +57,8 @@ def test_a_wrong_table_is_refused(site) -> None:
         create_app(site("[web]\nthread = 3\n"))
     with pytest.raises(ConfigError, match="web.port: must be 1 to 65535"):
         create_app(site("[web]\nport = 99999\n"))
-    with pytest.raises(ConfigError, match="web.threads: must be 4 to 200"):
-        create_app(site("[web]\nthreads = 3\n"))
+    with pytest.raises(ConfigError, match="web.threads: must be 2 to 200"):
+        create_app(site("[web]\nthreads = 1\n"))
     with pytest.raises(ConfigError, match="web.battery_kwh: must be above 0"):
         create_app(site("[web]\nbattery_kwh = 0.0\n"))
     with pytest.raises(ConfigError, match="web.battery_reserve_percent: must be 0 to below 100"):
@@ -89,7 +93,7 @@ def test_now_shows_the_house(full) -> None:
     assert "Sun covers everything." in page
     for text in ('data-s="node.pv1.text"', 'data-s="battery.soc">80<', 'data-s="tile.pv"'):
         assert text in page
-    assert 'data-s="device.inverter.ac_output_power_w"' in page
+    assert 'data-fresh="inverter"' in page
     part = full.get("/?part=main").text
     assert "<html" not in part
     assert "Sun covers everything." in part
@@ -123,19 +127,60 @@ def test_pages_keep_nothing_and_assets_are_kept(client) -> None:
 
 
 def test_it_can_be_installed(client) -> None:
-    with client.get("/static/manifest.webmanifest") as answer:
+    with client.get("/manifest.webmanifest") as answer:
         assert answer.mimetype == "application/manifest+json"
         manifest = answer.json
-    assert manifest["start_url"] == "/"
+    assert manifest["start_url"] == manifest["scope"] == "/"
+    assert {icon["sizes"] for icon in manifest["icons"]} >= {"192x192", "512x512"}
+    assert any(icon["purpose"] == "maskable" for icon in manifest["icons"] if "purpose" in icon)
     for icon in manifest["icons"]:
         with client.get(icon["src"]) as answer:
             assert answer.status_code == 200
+            assert answer.mimetype == icon["type"]
+    for shortcut in manifest["shortcuts"]:
+        assert client.get(shortcut["url"]).status_code in (200, 302, 303)
+
+
+def test_the_worker_keeps_files_that_there_are(client) -> None:
+    with client.get("/sw.js") as answer:
+        assert answer.mimetype == "text/javascript"
+        assert answer.headers["Cache-Control"] == "no-cache"
+        first, rest = answer.text.split(";\n", 1)
+    assert rest.startswith("// The service worker")
+    shell = json.loads(first.removeprefix("const SHELL = "))
+    for address in (*shell["files"], *shell["kept"], shell["offline"]):
+        with client.get(address) as answer:
+            assert answer.status_code == 200, address
+    assert shell["kept"] == ["/", "/?part=main", "/now.json"]
+    with client.get("/sw.js", headers={"Accept-Language": "de"}) as other:
+        assert shell["mark"] not in other.text, "the page without portal is in a language, too"
+
+
+def test_a_language_is_chosen_by_browser_and_by_hand(board, clock) -> None:
+    app = create_app(board().site, board())
+    browser = Browser(app)
+    assert '<html lang="en">' in browser.get("/").text
+    italian = {"Accept": "text/html", "Accept-Language": "pt, it-IT;q=0.8"}
+    assert '<html lang="it">' in browser.get("/", headers=italian).text
+    answer = browser.post("/language", "/more", language="cs", next="/alarms")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/alarms")
+    assert '<html lang="cs">' in browser.get("/", headers=italian).text
+    assert browser.post("/language", "/more", language="xx").status_code == 400
+    away = browser.post("/language", "/more", language="de", next="//example.org/")
+    assert away.headers["Location"] == "/more"
+    browser.post("/language", "/more", language="auto")
+    assert '<html lang="it">' in browser.get("/", headers=italian).text
+    assert browser.post("/language", language="de").status_code == 403, "no mark, no change"
 
 
 def test_navigation_leads_to_every_page(client) -> None:
     page = client.get("/").text
-    for _, name in NAVIGATION:
-        assert re.search(rf">{name}(<span[^>]*></span>)?</a>", page)
+    offered = re.findall(r"</svg><span>(\w+)</span>(?:<span[^>]*></span>)?</a>", page)
+    known = {each.name for each in PAGES}
+    assert [name for name in offered if name in known] == [
+        each.name for each in PAGES if each.endpoint in client.application.view_functions
+    ]
+    assert offered[-1] == "More"
     assert page.count("aria-current") == 1
 
 
@@ -265,7 +310,7 @@ def test_a_mistake_of_ours_tells_nothing(board, monkeypatch) -> None:
 def test_a_stream_begins_and_beats(board) -> None:
     made = board()
     stream = made.open()
-    parts = events(made, stream, lambda: False, beat_s=0.01)
+    parts = events(made.streams, stream, lambda: False, beat_s=0.01)
     assert next(parts) == b"retry: 2000\n\n"
     assert next(parts).startswith(b"event: full\ndata: {")
     assert next(parts) == b": beat\n\n"
@@ -277,7 +322,7 @@ def test_a_page_that_has_gone_frees_its_stream(board) -> None:
     made = board()
     stream = made.open()
     gone: list[int] = []
-    parts = events(made, stream, lambda: bool(gone), beat_s=0.01)
+    parts = events(made.streams, stream, lambda: bool(gone), beat_s=0.01)
     next(parts)
     next(parts)
     assert len(made.streams) == 1
@@ -287,7 +332,7 @@ def test_a_page_that_has_gone_frees_its_stream(board) -> None:
 
 
 def test_too_many_pages_are_told_to_ask(board) -> None:
-    made = board(rest="[web]\nthreads = 5\n" + INVERTER)
+    made = board(rest="[web]\nstreams = 2\n" + INVERTER)
     client = create_app(made.site, made).test_client()
     open_pages = [client.get("/live") for _ in range(2)]
     assert [page.status_code for page in open_pages] == [200, 200]

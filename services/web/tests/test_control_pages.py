@@ -111,7 +111,7 @@ def test_a_setting_from_the_form_to_read_back(portal, house, anna) -> None:
     assert (command.by, command.reason) == ("web:anna", "new battery")
     assert "applied" in anna.get("/control").text
     wait_for(lambda: portal.extensions["controls"].orders.write_down() or True)
-    assert "float_voltage_v = 53.6" in anna.get("/account").text
+    assert "float_voltage_v = 53.6" in anna.get("/system/audit").text
 
 
 def test_what_the_device_kept_is_said(house, anna) -> None:
@@ -141,7 +141,7 @@ def test_nothing_differs(house, anna) -> None:
 
 def test_great_harm_is_typed_once_more(house, anna) -> None:
     page, confirm = ask(anna, **{"set.battery_type": "AGM"})
-    assert "Type <b>AGM</b> to confirm" in page
+    assert "Type AGM to confirm" in page
     for wrong in ({}, {"confirm": "agm"}, {"confirm": "user"}):
         answer = confirm(**wrong)
         assert answer.status_code == 422
@@ -260,7 +260,7 @@ def test_rules_are_switched(house, anna) -> None:
     assert house.asked == [("controller", house.asked[0][1])]
     assert (house.asked[0][1].name, house.asked[0][1].value) == ("mode", "on")
     page, confirm = ask(anna, "controller", **{"rule.storm-reserve": "off"})
-    assert "Rule storm-reserve: off: decides nothing." in page
+    assert "Rule Storm reserve: off: decides nothing." in page
     assert "applied" in ended(anna, confirm())
     wait_for(lambda: 'data-mode="off"' in anna.get("/control").text)
 

@@ -35,7 +35,7 @@ def test_only_what_exists_is_drawn() -> None:
     assert notes["battery"] == "charging"
     assert notes["grid"] == "not used"
     assert notes["inverter"] == "own use"
-    assert "Battery charging 420" in drawn.spoken
+    assert "Battery: 420" in drawn.spoken
 
 
 def test_a_grid_that_is_gone_and_meters_that_disagree_are_said() -> None:

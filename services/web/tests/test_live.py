@@ -6,7 +6,8 @@ from sunmesh.clock import iso
 from sunmesh.messages import Alarm, Info, Sample, ServiceStatus, Settings, Status, encode
 from sunmesh.mqtt import Message
 from sunmesh.topics import Topics
-from web.live import QUEUE, Live, Stream, Streams
+from web.live import Live
+from web.streams import QUEUE, Stream, Streams
 
 TOPICS = Topics("home")
 

@@ -2,6 +2,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import pytest
+from web import text
 from web.sentence import Lost, Situation, headline
 
 ROME = ZoneInfo("Europe/Rome")
@@ -42,7 +43,31 @@ TABLE = [
         {"devices": 3, "lost": [Lost(name, since=NOON) for name in "abc"]},
         "No data from the a and 2 other devices since 13:00.",
     ),
+    (
+        {"devices": 2, "lost": [Lost("inverter", "never"), Lost("meter", "never")]},
+        "No data from the inverter and the meter yet.",
+    ),
+    (
+        {"devices": 3, "lost": [Lost(name, "never") for name in "abc"]},
+        "No data from the a and 2 other devices yet.",
+    ),
+    (
+        {"devices": 2, "lost": [Lost("battery", "sleeping"), Lost("roof", "sleeping")]},
+        "The battery and the roof sleep.",
+    ),
+    (
+        {"devices": 2, "lost": [Lost("pack a", "mismatch"), Lost("pack b", "mismatch")]},
+        "Other devices answer in place of the pack a and the pack b.",
+    ),
     # -- one of two is lost
+    (
+        {"devices": 2, "lost": [Lost("battery", "mismatch")], "load_w": 400, "grid_w": 420},
+        "The house runs on the grid. Another device answers in place of the battery.",
+    ),
+    (
+        {"devices": 2, "lost": [Lost("roof", "sleeping")], "load_w": 500, "battery_w": 520},
+        "The house runs on its battery. The roof sleeps.",
+    ),
     (
         {
             "devices": 2,
@@ -112,6 +137,25 @@ TABLE = [
         {"pv_w": 2000, "load_w": 5, "battery_w": -1900, "soc": 60},
         "The house draws next to nothing; the sun charges the battery. Battery 60 %, charging.",
     ),
+    (
+        {"pv_w": 2000, "load_w": 5, "battery_w": 0, "grid_w": -1900, "soc": 100},
+        "The house draws next to nothing; the sun gives 1.90 kW to the grid. Battery full.",
+    ),
+    (
+        {"pv_w": 3000, "load_w": 5, "battery_w": -1000, "grid_w": -1900, "soc": 60},
+        "The house draws next to nothing; the sun charges the battery and gives 1.90 kW to the "
+        "grid. Battery 60 %, charging.",
+    ),
+    (
+        {
+            "pv_w": 900,
+            "load_w": 300,
+            "battery_w": -550,
+            "soc": 20,
+            "full_at": at("2026-11-24T12:00"),
+        },
+        "Sun covers everything. Battery 20 %, charging slowly.",
+    ),
     # -- night
     (
         {
@@ -151,6 +195,33 @@ TABLE = [
             "sunrise": at("2026-11-22T06:55"),
         },
         "The house runs on its battery. Battery 31 %.",
+    ),
+    (
+        {
+            "now": NIGHT,
+            "pv_w": 0,
+            "load_w": 90,
+            "battery_w": 120,
+            "soc": 95,
+            "empty_at": at("2026-11-24T12:00"),
+            "sunrise": at("2026-11-22T06:55"),
+        },
+        "The house runs on its battery. Battery 95 %, at this load for 3 days; sun from 06:55.",
+    ),
+    (
+        {
+            "now": NIGHT,
+            "pv_w": 0,
+            "load_w": 310,
+            "battery_w": 340,
+            "soc": 31,
+            "sunrise": at("2026-11-22T06:55"),
+        },
+        "The house runs on its battery. Battery 31 %; sun from 06:55.",
+    ),
+    (
+        {"now": NIGHT, "pv_w": 0, "load_w": 310, "battery_w": 1340, "grid_w": -1000, "soc": 90},
+        "The battery carries the house and gives 1.00 kW to the grid. Battery 90 %.",
     ),
     # -- grid
     (
@@ -202,6 +273,11 @@ TABLE = [
 ]
 
 
+def test_the_table_is_large() -> None:
+    assert len(TABLE) >= 40
+    assert len({wanted for _, wanted in TABLE}) == len(TABLE)
+
+
 @pytest.mark.parametrize(("facts", "wanted"), TABLE, ids=[wanted for _, wanted in TABLE])
 def test_headline(facts, wanted) -> None:
     text = headline(Situation(**({"now": NOON} | facts)))
@@ -214,3 +290,12 @@ def test_headline_has_no_double_spaces_or_loose_ends() -> None:
         assert "  " not in text
         assert text.endswith(".")
         assert text[0].isupper()
+
+
+def test_numbers_and_days_are_those_of_the_language() -> None:
+    facts = {"pv_w": 3000, "load_w": 400, "grid_w": -2400, "soc": 50, "battery_w": 0}
+    lost = [Lost("meter", since=at("2026-11-18T12:02"))]
+    with text.use("de"):
+        said = headline(Situation(now=NOON, devices=2, lost=lost, **facts))
+    assert "2,40" in said
+    assert "Mittwoch" in said

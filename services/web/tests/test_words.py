@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sunmesh.vocabulary import VOCABULARY
-from web import words
+from web import text, words
 
 
 def plain(text: str) -> str:
@@ -21,7 +21,7 @@ def plain(text: str) -> str:
         (1234, "1.23 kW"),
         (-1500, "-1.50 kW"),
         (12345, "12.35 kW"),
-        (1_234_567, "1 234.57 kW"),
+        (1_234_567, "1,234.57 kW"),
     ],
 )
 def test_power(watts, text) -> None:
@@ -35,7 +35,7 @@ def test_power(watts, text) -> None:
         (0, "0.00 kWh"),
         (6.144, "6.14 kWh"),
         (99.996, "100.0 kWh"),
-        (1234.56, "1 234.6 kWh"),
+        (1234.56, "1,234.6 kWh"),
     ],
 )
 def test_energy(kwh, text) -> None:
@@ -52,8 +52,8 @@ NOW = datetime(2026, 11, 21, 14, 2, tzinfo=UTC)
         (NOW - timedelta(days=1), "yesterday 14:02"),
         (NOW + timedelta(days=1), "tomorrow 14:02"),
         (NOW - timedelta(days=3), "Wednesday 14:02"),
-        (NOW - timedelta(days=20), "1 Nov 14:02"),
-        (NOW - timedelta(days=400), "2025-10-17 14:02"),
+        (NOW - timedelta(days=20), "1 Nov, 14:02"),
+        (NOW - timedelta(days=400), "17 Oct 2025, 14:02"),
     ],
 )
 def test_clock(moment, text) -> None:
@@ -92,7 +92,7 @@ def test_age(seconds, text) -> None:
         ("battery_soc_percent", 82.0, "82 %"),
         ("battery_soc_percent", 82.44, "82.4 %"),
         ("pv_power_w", 1234, "1.23 kW"),
-        ("pv_energy_total_kwh", 5678.9, "5 678.9 kWh"),
+        ("pv_energy_total_kwh", 5678.9, "5,678.9 kWh"),
         ("cell_voltage_v", [3.321, 3.3, None], "3.321 · 3.300 · – V"),
         ("cell_voltage_spread_v", 0.0123, "0.012 V"),
         ("battery_temperature_c", [21.0, 22.5], "21.0 · 22.5 °C"),
@@ -118,7 +118,33 @@ def test_every_quantity_has_a_plain_name() -> None:
         assert label[0].isupper()
         assert "_" not in label
     assert words.label("pv2_voltage_v") == "Panels 2, voltage"
-    assert words.label("grid_power_factor") == "Grid power factor"
+    assert words.label("grid_power_factor_l2") == "Grid power factor, phase 2"
+    assert words.label("odd_new_voltage_v") == "Odd new voltage"
     assert words.title("grid-meter") == "Grid meter"
     assert words.meaning("battery_power_w") == "power out of the battery"
     assert words.meaning("no_such_thing") == ""
+
+
+def test_every_quantity_is_named_in_the_catalogues() -> None:
+    """What is only made of the vocabulary's own name can be in no other language."""
+    for name in VOCABULARY:
+        assert words.PHASE.sub("", name) in words.LABELS, name
+
+
+@pytest.mark.parametrize(
+    ("language", "watts", "kwh", "moment"),
+    [
+        ("en", "12.35 kW", "1,234.6 kWh", "17 Oct 2025, 14:02"),
+        ("de", "12,35 kW", "1.234,6 kWh", "17.10.2025, 14:02"),
+        ("it", "12,35 kW", "1.234,6 kWh", "17 ott 2025, 14:02"),
+        ("es", "12,35 kW", "1.234,6 kWh", "17 oct 2025, 14:02"),
+        ("fr", "12,35 kW", "1 234,6 kWh", "17 oct. 2025, 14:02"),
+        ("cs", "12,35 kW", "1 234,6 kWh", "17. 10. 2025, 14:02"),
+        ("ro", "12,35 kW", "1.234,6 kWh", "17 oct. 2025, 14:02"),
+    ],
+)
+def test_local_forms(language, watts, kwh, moment) -> None:
+    with text.use(language):
+        assert plain(words.power(12_345)) == watts
+        assert plain(words.energy(1234.56)) == kwh
+        assert plain(words.clock(NOW - timedelta(days=400), NOW)) == moment

@@ -4,9 +4,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 from playwright.sync_api import Page, Request, expect
 from sunmesh.config import load
-from waitress import create_server, wasyncore
+from waitress import wasyncore
 from web.accounts import Accounts
 from web.alarms import AlarmBook
 from web.app import create_app
@@ -16,6 +17,7 @@ from web.controls import Controls
 from web.live import Live
 from web.orders import Orders
 from web.queries import History
+from web.server import serve
 
 expect.set_options(timeout=60_000)
 SIZES = {"phone": (360, 740), "desk": (1280, 860)}
@@ -43,13 +45,10 @@ class Portal:
         self.controls = Controls(self.board, Orders(live, self.accounts))
         self.book = AlarmBook(self.board, self.controls.orders)
         self._sockets: dict[int, object] = {}
-        self._server = create_server(
+        self._server = serve(
             create_app(self.site, self.board, self.accounts, self.controls, self.book),
-            map=self._sockets,
-            host="127.0.0.1",
-            port=self.port,
-            threads=self.config.threads,
-            channel_request_lookahead=1,
+            msgspec.structs.replace(self.config, port=self.port),
+            self._sockets,
         )
         self._client = client
         self._threads = [
@@ -57,6 +56,7 @@ class Portal:
             for target in (
                 lambda: self.board.serve(self._stop),
                 lambda: self.board.keep_facts(self._stop),
+                lambda: self.board.streams.tend(self._stop),
                 lambda: self.controls.serve(self._stop),
                 lambda: self.book.serve(self._stop),
                 self._loop,

@@ -280,6 +280,16 @@ class Alarms:
         life.alarm, life.told, life.cleared_at, life.eased_at = None, None, at, None
         return cleared(alarm, over or "It is over.", now)
 
+    def due(self, key: Key, terms: Terms = AT_ONCE) -> float | None:
+        """When :meth:`hold` has news of a key if nothing changes [monotonic s]; None = never."""
+        life = self._lives.get(key)
+        if life is None or life.holds == (life.alarm is not None):
+            return None
+        if life.alarm is None:
+            early = 0.0 if life.cleared_at is None else life.cleared_at + terms.pause_s
+            return max(life.since + terms.for_s, early)
+        return life.since + (terms.calm_s if life.alarm.flapping else terms.clear_s)
+
     # -- what is known ----------------------------------------------------------------------------
 
     @property
@@ -451,9 +461,21 @@ FOLLOWS = {
     "panel_day_low": ("panel_weak", "device_lost", "panel_missing"),
     "panel_missing": ("device_lost",),
     "sample_stale": ("device_lost", "sample_old"),
+    "command_failed": ("device_lost", "identity_wrong", "line_noisy"),
     "relay_without_effect": ("feedback_mismatch", "output_unavailable"),
 }
 """Code → codes of the same device that say it better."""
+
+BLIND = "blind-"
+"""Codes of the controller: its rules cannot see the device of that name."""
+
+MAY_FOLLOW = ABSENCES | FOLLOWS.keys() | {SERVICE_LOST, GRID_LOST}
+MAY_FOLLOW |= {"grid_absent", "grid_unknown", "grid-missing"}
+
+
+def may_follow(code: str) -> bool:
+    """Whether :func:`causes` may find one for such alarms, which can take a moment to be seen."""
+    return code in MAY_FOLLOW or code.startswith(BLIND)
 
 
 def causes(keys: Collection[Key], topology: Topology) -> dict[Key, Key]:
@@ -496,6 +518,15 @@ def _candidates(key: Key, topology: Topology) -> Iterator[Key]:
     device, code = key
     for other in FOLLOWS.get(code, ()):
         yield device, other
+    if code.startswith(BLIND):
+        unseen = code.removeprefix(BLIND)
+        for other in (*LOST, "identity_wrong", "battery_asleep", "sample_stale"):
+            yield unseen, other
+        yield from _candidates((unseen, "device_lost"), topology)
+    if code == "grid_unknown":  # it is measured by who cannot be read
+        for seen in topology.grid_seen:
+            for other in (*LOST, "identity_wrong"):
+                yield seen, other
     if code == "grid-missing":
         for relay in topology.relay:
             yield relay, "relay_without_effect"

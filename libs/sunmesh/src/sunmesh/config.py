@@ -26,7 +26,7 @@ FAMILIES = ("axpert", "bms", "group", "meter", "pl80", "pvs6", "relay", "tempera
 
 SECTIONS = (
     *("recorder", "web", "simulator", "bookkeeper", "energy", "backup"),
-    *("controller", "rules", "watch", "alarms", "notifier"),
+    *("controller", "rules", "watch", "alarms", "notifier", "battery"),
 )
 """Tables of ``site.toml`` that belong to one reader each; ``energy`` to all that sum the house."""
 

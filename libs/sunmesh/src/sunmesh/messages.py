@@ -224,6 +224,22 @@ class Health(msgspec.Struct, frozen=True):
     counters: dict[str, int | float | str | None]
 
 
+class LogLine(msgspec.Struct, frozen=True):
+    """One line that a service logged: when, how bad (``INFO`` …), which part of it, what."""
+
+    ts: str
+    level: str
+    name: str
+    text: str
+
+
+class Log(msgspec.Struct, frozen=True):
+    """The last lines that a service logged, the newest last: ``services/<service>/log``."""
+
+    ts: str
+    lines: list[LogLine]
+
+
 class Command(msgspec.Struct, frozen=True, omit_defaults=True):
     """What somebody wants: ``<device>/command``. ``name`` and ``value`` are enough.
 

@@ -217,8 +217,8 @@ class Mesh:
     def _halt(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
-        # paho leaves its wake-up sockets open and makes new ones at the next start
-        self._client._reset_sockets(sockpair_only=True)
+        # paho leaves its wake-up sockets open, and one that was just being connected
+        self._client._reset_sockets()
 
     @property
     def connected(self) -> bool:

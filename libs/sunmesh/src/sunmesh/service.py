@@ -6,18 +6,24 @@ import signal
 import socket
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
 from . import clock
 from .errors import ConfigError
-from .messages import Health, ServiceStatus, encode
+from .messages import Health, Log, LogLine, ServiceStatus, encode
 from .mqtt import Mesh
 
 log = logging.getLogger(__name__)
 
 HEALTH_INTERVAL_S = 30.0
+LOG_LINES, LOG_CHARACTERS = 50, 500
+"""What is kept of a log for people who look at it from elsewhere."""
+LOG_LINGER_S = 2.0
+"""Lines are sent that long after the first of them, together."""
 STOP_S = 1.0
 """How long the last messages may take on the way to the broker."""
 
@@ -72,8 +78,9 @@ def run(
 ) -> int:
     """Live as a service until SIGTERM, SIGINT or the end of ``work``.
 
-    Publishes ``services/<name>/status`` (online, offline, and offline as the last will) and every
-    30 s ``services/<name>/health``: the broker client's counters, memory, and ``counters()``.
+    Publishes ``services/<name>/status`` (online, offline, and offline as the last will), every
+    30 s ``services/<name>/health``: the broker client's counters, memory, and ``counters()``, and
+    soon after something was logged ``services/<name>/log``: the last lines.
 
     Args:
         name: the service's folder name.
@@ -106,18 +113,25 @@ def run(
         mesh.publish(topics.service_health(name), message, retain=True, qos=0)
 
     def health_loop() -> None:
-        wait_s = 1.0  # the first soon, so that a new service is seen to live
-        while not stop.wait(wait_s):
+        due = time.monotonic() + 1.0  # the first soon, so that a new service is seen to live
+        while not stop.is_set():
+            said.news.wait(max(0.0, due - time.monotonic()))
+            if said.news.is_set() and not stop.wait(LOG_LINGER_S):
+                said.tell(mesh, name)
+            if time.monotonic() < due or stop.is_set():
+                continue
+            due = time.monotonic() + HEALTH_INTERVAL_S
             try:
                 health()
             except Exception:
                 log.exception("no health message")
-            wait_s = HEALTH_INTERVAL_S
 
-    errors = _ErrorCount()
+    errors, said = _ErrorCount(), _Said()
     logging.getLogger().addHandler(errors)
+    logging.getLogger().addHandler(said)
     mesh.will(topics.service_status(name), status("offline"))
     mesh.on_connect(announce)
+    mesh.on_connect(said.news.set)
     mesh.start()
     reporter = threading.Thread(target=health_loop, name="health", daemon=True)
     reporter.start()
@@ -130,9 +144,11 @@ def run(
         code = 1
     stop.set()
     if mesh.connected:
+        said.tell(mesh, name)
         mesh.publish(topics.service_status(name), status("offline"), retain=True)
     mesh.stop(STOP_S)
     logging.getLogger().removeHandler(errors)
+    logging.getLogger().removeHandler(said)
     return code
 
 
@@ -154,3 +170,34 @@ class _ErrorCount(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.count += 1
+
+
+class _Said(logging.Handler):
+    """Keeps the last lines, for the portal. Only the thread of the health message sends them."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.news = threading.Event()
+        self._lines: deque[LogLine] = deque(maxlen=LOG_LINES)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except Exception:  # a record that cannot be formatted: logging itself says so
+            return
+        if record.exc_info and record.exc_info[1] is not None:
+            text = f"{text}: {record.exc_info[1]!r}"
+        ts = clock.iso(clock.now())
+        line = LogLine(ts, record.levelname, record.name, text[:LOG_CHARACTERS])
+        self._lines.append(line)
+        if not record.name.startswith(Mesh.__module__):  # or sending would be news
+            self.news.set()
+
+    def tell(self, mesh: Mesh, name: str) -> None:
+        """Publish the lines; what cannot be sent now goes with the next ones."""
+        self.news.clear()
+        with self.lock or threading.RLock():
+            lines = list(self._lines)
+        if mesh.connected and lines:
+            payload = encode(Log(clock.iso(clock.now()), lines))
+            mesh.publish(mesh.topics.service_log(name), payload, retain=True, qos=0)

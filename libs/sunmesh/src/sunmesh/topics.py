@@ -10,7 +10,7 @@ from dataclasses import dataclass
 NAME = re.compile(r"[a-z0-9-]{1,32}")
 """What a site, a device or a service may be called."""
 
-RESERVED = frozenset({"services", "alarms", "decisions", "sim"})
+RESERVED = frozenset({"services", "alarms", "decisions", "rules", "sim"})
 """Second levels that are no devices; a device of that name is refused in the configuration."""
 
 DEVICE_KINDS = ("telemetry", "info", "settings", "status", "command")
@@ -24,9 +24,10 @@ class Address:
         site: the site's name.
         kind: ``telemetry``, ``info``, ``settings``, ``status``, ``command``, ``result``, ``alarm``,
             ``alarm_ack``, ``alarm_delivery``, ``service_status``, ``service_health``,
-            ``decision`` or ``sim``.
+            ``service_log``, ``decision``, ``rules`` or ``sim``.
         device: the device; the service or the rule where the kind speaks of those.
-        code: the alarm's code; the rest of the path for ``sim``; empty otherwise.
+        code: the alarm's code; ``book`` or ``replay`` of rules; the rest of the path for ``sim``;
+            empty otherwise.
     """
 
     site: str
@@ -90,9 +91,17 @@ class Topics:
         """A service's counters, every 30 s; retained."""
         return f"{self.root}/services/{service}/health"
 
+    def service_log(self, service: str) -> str:
+        """The last lines that a service logged; retained."""
+        return f"{self.root}/services/{service}/log"
+
     def decision(self, rule: str) -> str:
         """What a rule saw, wanted and did; retained."""
         return f"{self.root}/decisions/{rule}"
+
+    def rules(self, path: str) -> str:
+        """``book``: the rules as they run, retained. ``replay``: how they would have run."""
+        return f"{self.root}/rules/{path}"
 
     def sim(self, path: str) -> str:
         """What the simulated house tells its emulators, and they it."""
@@ -112,7 +121,9 @@ class Topics:
             "alarm_delivery": f"{self.root}/alarms/+/+/delivery",
             "service_status": f"{self.root}/services/+/status",
             "service_health": f"{self.root}/services/+/health",
+            "service_log": f"{self.root}/services/+/log",
             "decision": f"{self.root}/decisions/+",
+            "rules": f"{self.root}/rules/+",
             "sim": f"{self.root}/sim/#",
         }
         return patterns[kind]
@@ -133,10 +144,12 @@ def parse(topic: str) -> Address | None:
             return Address(site, "alarm_ack", device, code)
         case ["alarms", device, code, "delivery"]:
             return Address(site, "alarm_delivery", device, code)
-        case ["services", service, ("status" | "health") as kind]:
+        case ["services", service, ("status" | "health" | "log") as kind]:
             return Address(site, f"service_{kind}", service)
         case ["decisions", rule]:
             return Address(site, "decision", rule)
+        case ["rules", code]:
+            return Address(site, "rules", "", code)
         case [device, "command", "result"] if device not in RESERVED:
             return Address(site, "result", device)
         case [device, kind] if device not in RESERVED and kind in DEVICE_KINDS:

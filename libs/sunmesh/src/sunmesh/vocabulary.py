@@ -79,6 +79,12 @@ def unit_of(name: str) -> str:
     return ""
 
 
+def spoken(name: str) -> str:
+    """A quantity as people call it, without its unit: ``bulk_voltage_v`` is the bulk voltage."""
+    suffix = next((suffix for suffix in UNITS if name.endswith(suffix)), "")
+    return name.removesuffix(suffix).replace("_", " ")
+
+
 def _rows(kind: Kind, sign: str, rows: Iterable[tuple[str, str]]) -> list[Quantity]:
     return [Quantity(name, unit_of(name), kind, sign, meaning) for name, meaning in rows]
 

@@ -149,8 +149,10 @@ class Voice:
             self._lost_at = None
         elif not follows:
             self._lost_at = self._lost_at or time.monotonic()
-            if time.monotonic() - self._lost_at >= self._alarm_after_s:
-                text = f"{self.device} has been {state} since {self._since}: {reason}"
+            lost_s = time.monotonic() - self._lost_at
+            if lost_s >= self._alarm_after_s:
+                lasted = f"{lost_s:.0f} s" if lost_s < 100 else f"{lost_s / 60:.0f} min"
+                text = f"Nothing could be read from {self.device} for {lasted}: {reason}."
                 lost = Condition(
                     "warning",
                     f"{self.device} cannot be read",

@@ -348,7 +348,7 @@ class Axpert:
             return
         for error in self._damaged.values():
             raise error
-        found = " and ".join(serials) or "none"
+        found = " and ".join(dict.fromkeys(serials)) or "none"
         raise IdentityError(f"serial number {wanted} is configured, the device has {found}")
 
     def _ask(self, commands: Iterable[str]) -> dict[str, Values]:

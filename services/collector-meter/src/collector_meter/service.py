@@ -9,7 +9,7 @@ from sunmesh import clock
 from sunmesh.errors import FrameError, IdentityError, RefusedError
 from sunmesh.messages import Info, Value
 from sunmesh.poll import Condition, Reading
-from sunmesh.vocabulary import VOCABULARY, Kind
+from sunmesh.vocabulary import VOCABULARY, Kind, spoken, unit_of
 
 from . import codec, tables
 from .codec import Values, WordOrder
@@ -246,10 +246,18 @@ class Shape:
             return
         self._reset_until = now + RESET_S
         text = (
-            f"{name} went from {before:g} back to {value:g}: the meter was replaced or reset. "
+            f"The counter of {spoken(name)} went from {before:g} back to {value:g} "
+            f"{unit_of(name)}: the meter was replaced or reset. "
             "What it counted in between is missing from this day."
         )
-        self._reset = Condition("warning", "A meter began to count anew", text, value)
+        self._reset = Condition(
+            "warning",
+            "A meter began to count anew",
+            text,
+            value,
+            "If nobody replaced or reset it, look at its power.",
+            {"value": f"{value:g} {unit_of(name)}"},
+        )
 
 
 def _refusal(err: FrameError) -> FrameError | RefusedError:

@@ -72,6 +72,7 @@ def _look(link: Link) -> dict[str, Any] | None:
             return result | {"error": err.kind, "detail": err.detail}
         result["serial"] = _serial(link)
         result["phases"] = _phases(link, result["word_order"])
+        result["values"] = _values(link, result["phases"], result["word_order"])
         return result
     finally:
         link.close()
@@ -92,6 +93,19 @@ def _phases(link: Link, order: codec.WordOrder) -> int | None:
     except (FrameError, NoAnswer):
         return None
     return 3 if value else 1
+
+
+def _values(link: Link, phases: int | None, order: codec.WordOrder) -> dict[str, float]:
+    """What it measures now, as far as its number of phases says which meter it may be."""
+    model = tables.MODELS["SDM630" if phases == 3 else "SDM230"]
+    values: dict[str, float] = {}
+    for block in model.fast:
+        try:
+            registers = codec.numbered(block.address, link.read(block))
+            values |= codec.decode(model, registers, order)
+        except (FrameError, NoAnswer):
+            continue
+    return values
 
 
 def record(config: MeterDevice) -> list[dict[str, Any]]:

@@ -354,7 +354,14 @@ class Pl80:
             else "The counts of a day begin and end at the wrong hour."
         )
         way = "ahead" if offset > 0 else "behind"
-        text = f"The controller's clock is {abs(offset) / 60:.0f} min {way}. {why} Set it by hand."
+        text = f"The controller's clock is {abs(offset) / 60:.0f} min {way}. {why}"
         return {
-            "device_clock": Condition("warning", "Clock of the charge controller", text, offset)
+            "device_clock": Condition(
+                "warning",
+                "The clock of the charge controller is wrong",
+                text,
+                offset,
+                "Set it by hand, at the controller.",
+                {"value": f"{offset / 60:.0f} min"},
+            )
         }

@@ -260,9 +260,10 @@ class Pvs6:
             alarms["panel_weak"] = Condition(
                 "warning",
                 f"{known.name} gives less than its neighbours",
-                f"Its energy of today is {100 * weak:.0f} % of the median of all panels. "
-                "Shade, dirt, or a fault of the panel or its inverter.",
+                f"Its energy of today is {100 * weak:.0f} % of the median of all panels.",
                 round(100 * weak, 1),
+                "Look for shade, dirt, or a fault of the panel or its inverter.",
+                {"value": f"{100 * weak:.0f} %"},
             )
         return Member(info, reading=Reading(each.values, each.quality | quality, ts, alarms=alarms))
 

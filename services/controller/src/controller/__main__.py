@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from sunmesh import clock, config, service
 from sunmesh.config import Site
-from sunmesh.errors import ConfigError, SunmeshError
+from sunmesh.errors import ConfigError, RefusedError, SunmeshError
 from sunmesh.messages import Value
 
 from . import __version__
+from .book import Book
 from .config import MODES, ControllerConfig
-from .loading import plan_of, state_path
+from .loading import state_path
 
 if TYPE_CHECKING:
-    from .replay import Chunk
+    from .replay import Chunk, Report
 
 NAME = "controller"
 PAST_S = 30.0
@@ -63,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     replay = verb("replay", _replay, "run rules over the past that the database holds", out)
     replay.add_argument("--days", type=float, default=30.0, help="so many days back from now (30)")
     replay.add_argument("--rule", action="append", default=[], metavar="NAME", help="only this one")
+    replay.add_argument("--draft", type=Path, metavar="FILE", help="with a change, and without it")
+    replay.add_argument("--compact", action="store_true", help=argparse.SUPPRESS)
     replay.add_argument(
         "--set",
         action="append",
@@ -99,10 +102,12 @@ def _run(site: Site, _arguments: argparse.Namespace) -> int:
 
     from .service import Controller
 
-    plan = plan_of(site)
+    book = Book(site)
+    plan = book.plan
     mesh = Mesh(site.broker, site.topics, NAME)
     file = StateFile(state_path(site, plan.config))
-    controller = Controller(plan, mesh, site.devices, file, _past_of(site, plan.minute_ms))
+    past = _past_of(site, plan.minute_ms)
+    controller = Controller(plan, mesh, site.devices, file, past, book=book)
     controller.listen()
     return service.run(NAME, __version__, mesh, controller.work, controller.counters)
 
@@ -133,7 +138,8 @@ def _past_of(site: Site, minute_ms: int) -> Callable[[], list[tuple[str, str, in
 def _check(site: Site, arguments: argparse.Namespace) -> int:
     from . import words
 
-    plan = plan_of(site)
+    book = Book(site)
+    plan = book.plan
     if arguments.json:
         found = {
             "preset": plan.config.preset,
@@ -149,11 +155,18 @@ def _check(site: Site, arguments: argparse.Namespace) -> int:
                 for rule in plan.rules
             ],
             "left_out": dict(plan.left_out),
+            "saved": sorted(book.saved.rules),
+            "unsound": book.unsound,
         }
         print(json.dumps(found, indent=1, ensure_ascii=False))
         return 0
     print("\n".join(words.plan(plan)))
+    for name, why in sorted(book.unsound.items()):
+        print(f"\n{name}, as it was changed in the portal, is left out: {why}")
     print(f"\n{site.path}: {len(plan.rules)} rules are sound.")
+    if book.saved.rules or book.saved.numbers:
+        changed = ", ".join([*sorted(book.saved.rules), *sorted(book.saved.numbers)])
+        print(f"Changed in the portal, which goes before site.toml: {changed} ({book.path})")
     return 0
 
 
@@ -161,51 +174,78 @@ def _replay(site: Site, arguments: argparse.Namespace) -> int:
     from sqlalchemy.exc import SQLAlchemyError
     from sunmesh.database.sql import engine, reason
 
+    from .book import read_draft
     from .past import MINUTE_MS, Past
-    from .replay import Replay, document, lines, stretches
+    from .replay import Replay, compact, document, lines, stretches
 
-    plan = plan_of(site)
+    book = Book(site)
+    plans = {"now": book.plan}
+    if arguments.draft is not None:
+        try:
+            draft = read_draft(arguments.draft.read_text(encoding="utf-8"))
+            plans["changed"] = book.tried(draft)[1]
+        except (OSError, UnicodeDecodeError, RefusedError) as err:
+            raise UsageError(f"{arguments.draft.name}: {err}") from err
     for name in arguments.rule:
-        if plan.rule(name) is None:
-            known = ", ".join(rule.name for rule in plan.rules)
+        if all(plan.rule(name) is None for plan in plans.values()):
+            known = ", ".join(rule.name for rule in book.plan.rules)
             raise UsageError(f"no rule is called {name}; there are {known}")
+    plans = {
+        which: plan
+        for which, plan in plans.items()
+        if not arguments.rule or any(plan.rule(name) for name in arguments.rule)
+    }
     if not 0 < arguments.days <= 3660:
         raise UsageError("--days must be above 0, and 3660 at most")
     settings = dict(_assumed(text) for text in arguments.set)
     end = clock.now().replace(second=0, microsecond=0)
     start = end - timedelta(days=arguments.days)
-    total = round((end - start).total_seconds() / 60)
+    minutes = round((end - start).total_seconds() / 60)
+    total = minutes * len(plans)
     told = [time.monotonic()]
     began = time.monotonic()
-
-    def progress(done: int) -> None:
-        if time.monotonic() - told[0] >= 1.0:
-            told[0] = time.monotonic()
-            left_s = (told[0] - began) / done * (total - done)
-            text = f"{done / total:.0%} of {total} minutes, {left_s:.0f} s left"
-            print(f"controller replay: {text}", file=sys.stderr, flush=True)
-
+    reports: dict[str, Report] = {}
     opened = engine(site.database.sqlalchemy_url(), read_only=True)
     try:
         with opened.connect() as connection:
-            past = Past(connection, [*plan.sources, *_more(plan.config)])
-            if past.missing:
-                raise UsageError("nothing that the rules look at is in the database")
+            for which, plan in plans.items():
+                before = len(reports) * minutes
 
-            def chunks() -> "Iterator[Chunk]":
-                for first, last in stretches(start, end):
-                    yield first // MINUTE_MS, last // MINUTE_MS, past.minutes(first, last)
+                def progress(done: int, before: int = before) -> None:
+                    if time.monotonic() - told[0] >= 1.0:
+                        told[0] = time.monotonic()
+                        share = (before + done) / total
+                        left_s = (told[0] - began) / share * (1 - share)
+                        text = f"{share:.0%} of {total} minutes, {left_s:.0f} s left"
+                        print(f"controller replay: {text}", file=sys.stderr, flush=True)
 
-            changes = past.changes(clock.epoch_ms(start), clock.epoch_ms(end))
-            report = Replay(plan, arguments.rule, settings).run(chunks(), changes, progress)
+                past = Past(connection, [*plan.sources, *_more(plan.config)])
+                if past.missing:
+                    raise UsageError("nothing that the rules look at is in the database")
+
+                def chunks(past: Past = past) -> "Iterator[Chunk]":
+                    for first, last in stretches(start, end):
+                        yield first // MINUTE_MS, last // MINUTE_MS, past.minutes(first, last)
+
+                changes = past.changes(clock.epoch_ms(start), clock.epoch_ms(end))
+                replay = Replay(plan, arguments.rule, settings)
+                reports[which] = replay.run(chunks(), changes, progress)
     except SQLAlchemyError as err:
         raise UsageError(f"the database does not answer: {reason(err)}") from err
     finally:
         opened.dispose()
-    if arguments.json:
-        print(json.dumps(document(report), indent=1, ensure_ascii=False))
+    if arguments.compact:
+        found = {which: compact(report) for which, report in reports.items()}
+        print(json.dumps(found, ensure_ascii=False))
+    elif arguments.json:
+        documents = {which: document(report) for which, report in reports.items()}
+        whole = documents if arguments.draft is not None else documents["now"]
+        print(json.dumps(whole, indent=1, ensure_ascii=False))
     else:
-        print("\n".join(lines(report, plan)))
+        for which, report in reports.items():
+            if arguments.draft is not None:
+                print(f"--- {which} ---")
+            print("\n".join(lines(report, plans[which])))
     return 0
 
 

@@ -119,7 +119,7 @@ class ConditionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
             )
 
 
-class GroupTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class GroupTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Comparisons that hold together in ``samples``: ``9 of 10``, ``mean of 4`` or ``now``."""
 
     samples: str
@@ -139,7 +139,7 @@ class GroupTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("all must hold a condition")
 
 
-class StepTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class StepTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What is done: ``relay`` to a position, or ``set`` a setting ``to`` a value.
 
     ``from`` a setting as it is, moved ``by`` so much and not below ``floor``, where the new value
@@ -164,7 +164,7 @@ class StepTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("floor must be given, and by: what moves needs an end")
 
 
-class SafeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SafeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Where a rule falls to when it cannot see: the grid connected, settings left as they are."""
 
     relay: Literal["grid_connected"] | None = None
@@ -180,6 +180,7 @@ class RuleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         protects: it is about harm, not about comfort: evaluated first, never overruled.
         priority: 1 to 99; of two rules that want different things the higher one has its way.
         hours: "07:00-14:00" of the site's own time, or "always".
+        ends_with_hours: it is over when its hours are, whatever ``until`` says.
         when: it begins when all of these hold,
         until: and ends when all of these do.
         do: what it does, in this order.
@@ -197,6 +198,7 @@ class RuleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     mode: Mode = "on"
     priority: int
     hours: str
+    ends_with_hours: bool = False
     when: list[GroupTable]
     until: list[GroupTable]
     do: list[StepTable]
@@ -224,6 +226,8 @@ class RuleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
                 raise ValueError(f"{name} must be 1 to 1440, got {getattr(self, name):g}")
         if not 2 <= self.most_switches_day <= 100:
             raise ValueError(f"most_switches_day must be 2 to 100, got {self.most_switches_day}")
+        if self.ends_with_hours and self.hours == "always":
+            raise ValueError("hours must be given where the rule ends with them")
         if self.afterwards == "restore" and not self.temporary:
             raise ValueError("temporary must be true where afterwards is restore")
         if any(step.relay for step in self.do) and self.safe.relay is None:

@@ -5,7 +5,7 @@ first, each rule by itself; what one of them does wrong stops no other.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sunmesh.messages import Result, Value
@@ -87,6 +87,7 @@ def hear(plan: Plan, state: State, device: str, result: Result, now_ms: int) -> 
         rule = (result.by or "").partition(":")[2]
         if plan.rule(rule) is not None:
             new.failures[rule] = f"{result.name}: {_said(result)}"
+            new.unsure.pop(rule, None)
         return new
     if pending is None or result.id.partition("/")[0] != pending.id:
         return new
@@ -128,6 +129,7 @@ def _hear_relay(plan: Plan, state: State, result: Result, now_ms: int) -> None:
     state.hold = None
     state.retry_ms[RELAY] = now_ms + _minutes(plan, plan.config.retry_min)
     state.failures[hold.rule] = f"the relay: {_said(result)}"
+    state.unsure.pop(hold.rule, None)
     state.rules[hold.rule].owes = False
 
 
@@ -137,12 +139,16 @@ def _said(result: Result) -> str:
 
 
 def _failed(
-    plan: Plan, state: State, pending: Pending, keys: Iterable[str], why: str, now_ms: int
+    plan: Plan, state: State, pending: Pending, keys: Collection[str], why: str, now_ms: int
 ) -> None:
     for key in keys:
         state.retry_ms[key] = now_ms + _minutes(plan, plan.config.retry_min)
     for rule in pending.rules:
         state.failures[rule] = why
+        names = {key: key.partition(".")[2] for key in keys}
+        state.unsure[rule] = {
+            key: pending.values[name] for key, name in names.items() if name in pending.values
+        }
 
 
 def _end(state: State, rule: str, now_ms: int) -> None:
@@ -811,7 +817,10 @@ class _Evaluation:
     def _alarm(self, wish: _Wish) -> None:
         rule = wish.rule
         severity = "critical" if rule.protects else "warning"
+        data: dict[str, Value] = {}
         if not wish.acts and wish.kind not in ("waiting", "restored") and not self.state.pending:
+            self.state.failures.pop(rule.name, None)
+        if self._is_set(rule.name):  # nobody could tell whether it was applied, and it was
             self.state.failures.pop(rule.name, None)
         if wish.mode == "off" and rule.name not in self.state.failures:
             return
@@ -821,14 +830,27 @@ class _Evaluation:
             if not self._is_lost(rule.name):
                 return
             title, text = f"Rule {rule.name} cannot see", f"{wish.verdict.blind}. {rule.says}."
+            data = {"blind": wish.verdict.blind_device, "why": wish.verdict.blind}
         elif rule.name in self.state.failures:
-            title, text = f"Rule {rule.name} did not succeed", self.state.failures[rule.name]
+            title = f"Rule {rule.name} did not succeed"
+            text = f"{self.state.failures[rule.name]}. {rule.says.rstrip('.')}."
         elif wish.kind == "capped":
             severity = "warning"
             title, text = f"Rule {rule.name} switched too often", wish.why
         else:
             return
-        self.alarms[rule.name] = Alarm(severity, title, text)  # type: ignore[arg-type]
+        self.alarms[rule.name] = Alarm(severity, title, text, data=data)  # type: ignore[arg-type]
+
+    def _is_set(self, rule: str) -> bool:
+        """Whether all that failed has been read since, and is as the rule wanted it."""
+        wanted = self.state.unsure.get(rule)
+        if not wanted or self.state.pending:
+            return False
+        for key, value in wanted.items():
+            device, _, name = key.partition(".")
+            if self._is_unread(device) or self._now_of(device, name) != value:
+                return False
+        return True
 
     def _decision(self, wish: _Wish) -> Decision:
         wants: dict[str, Value] | None = None

@@ -94,6 +94,15 @@ class History:
         }
         self._newest: dict[str, int] = {}
 
+    def take_over(self, other: "History") -> None:
+        """Everything that another one knows of what this one keeps, too."""
+        for key in self._minutes.keys() & other._minutes.keys():
+            self._minutes[key] = other._minutes[key]
+            self._newest[key[0]] = other._newest.get(key[0], -1)
+        for key in self._wanted & other._wanted:
+            self._settings[key[0]].extend(other._settings[key[0]])
+            other._settings[key[0]].clear()
+
     def minute(self, ms: int) -> int:
         """The number of the minute in which that moment lies."""
         return ms // self.minute_ms

@@ -18,9 +18,10 @@ class Verdict:
     Attributes:
         saw: newest values, and how often its conditions held.
         holds: all of ``when`` holds, in its hours.
-        is_over: all of ``until`` holds.
+        is_over: all of ``until`` holds, or its hours are over and it ends with them.
         blind: what it cannot see, in words; empty = it sees all.
         blind_s: how old the oldest of that is [s].
+        blind_device: whose that is.
         waits: the first thing of ``when`` that does not hold, in words.
         settings: what it would set, in its order.
     """
@@ -30,6 +31,7 @@ class Verdict:
     is_over: bool = False
     blind: str = ""
     blind_s: float = 0.0
+    blind_device: str = ""
     waits: str = ""
     settings: dict[Source, Value] = field(default_factory=dict)
 
@@ -37,13 +39,14 @@ class Verdict:
 def judge(rule: Rule, view: View, *, is_active: bool) -> Verdict:
     """Look at everything that ``rule`` looks at; whether it is over only while it lasts."""
     saw: dict[str, Value] = {}
-    blind, blind_s = "", 0.0
+    blind, blind_s, blind_device = "", 0.0, ""
     for source in rule.sources:
         value, age_s, limit_s = _newest(source, view)
         saw[str(source)] = _told(source, value, rule)
         if value is None or not -limit_s <= age_s <= limit_s:
             if not blind:
                 blind = _missing(source, age_s, limit_s, view)
+                blind_device = source.device
             blind_s = max(blind_s, age_s)
     waits: Group | None = None
     for place, group in enumerate(rule.when, 1):
@@ -55,7 +58,7 @@ def judge(rule: Rule, view: View, *, is_active: bool) -> Verdict:
             is_short = not blind and not is_met(group, view)
         waits = waits or (group if is_short else None)
     if blind:
-        return Verdict(saw, blind=blind, blind_s=blind_s)
+        return Verdict(saw, blind=blind, blind_s=blind_s, blind_device=blind_device)
     hours = in_hours(rule.hours, view.now, view.zone)
     text = "" if waits is None else f"waits until {words.group(waits)}"
     if waits is None and not hours:
@@ -63,7 +66,10 @@ def judge(rule: Rule, view: View, *, is_active: bool) -> Verdict:
     return Verdict(
         saw,
         holds=waits is None and hours,
-        is_over=is_active and all(is_met(group, view) for group in rule.until),
+        is_over=is_active
+        and (
+            (rule.ends_with_hours and not hours) or all(is_met(group, view) for group in rule.until)
+        ),
         waits=text,
         settings=wishes(rule.steps, view) if waits is None else {},
     )

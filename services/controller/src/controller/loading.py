@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,34 +37,73 @@ def preset(name: str) -> PresetTable:
     return msgspec.convert(tomllib.loads(text), PresetTable)
 
 
-def plan_of(site: Site) -> rules.Plan:
-    """Everything that ``site.toml`` says about rules, checked.
+class Saved(msgspec.Struct):
+    """What was changed in the portal, laid over the preset and ``site.toml``.
+
+    Attributes:
+        rules: whole tables, by name.
+        numbers: by name.
+    """
+
+    rules: dict[str, dict[str, Any]] = {}
+    numbers: dict[str, float] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The rules as they are written.
+
+    Attributes:
+        config: ``[controller]``.
+        preset: what the preset is for, in words.
+        rules: by name.
+        origins: where each is from: ``preset``, ``site`` or ``saved``.
+        numbers: by name.
+        orders: names that must rise from left to right.
+    """
+
+    config: ControllerConfig
+    preset: str
+    rules: Mapping[str, RuleConfig]
+    origins: Mapping[str, str]
+    numbers: Mapping[str, float]
+    orders: tuple[tuple[str, ...], ...]
+
+
+def plan_of(site: Site, saved: Saved | None = None) -> rules.Plan:
+    """Everything that ``site.toml`` says about rules, and what was ``saved``, checked.
 
     Raises:
         ConfigError: with file, key and reason.
     """
-    config = site.section("controller", ControllerConfig)
     try:
-        return _plan(site, config)
+        return _plan(site, tables_of(site, saved or Saved()))
     except ConfigError as err:
         if str(err).startswith(str(site.path)):
             raise
         raise ConfigError(f"{site.path}: {err}") from err
 
 
-def _plan(site: Site, config: ControllerConfig) -> rules.Plan:
+def tables_of(site: Site, saved: Saved) -> Tables:
+    """The rules as they are written, each by itself sound.
+
+    Raises:
+        ConfigError: with key and reason.
+    """
+    config = site.section("controller", ControllerConfig)
     found = preset(config.preset) if config.preset else PresetTable("", {}, [], {})
     own = site.sections.get("rules", {})
-    for name, table in own.items():
+    for name, table in [*own.items(), *saved.rules.items()]:
         if not NAME.fullmatch(name):
             raise ConfigError(f"rules.{name}: a name is 1 to 32 of a-z, 0-9 and -")
         if not isinstance(table, dict):
             raise ConfigError(f"rules.{name}: write a table, [rules.{name}]")
+    # what a rule of the preset is given here is laid over what it has there
     merged: dict[str, dict[str, Any]] = {
         **found.rules,
         **{name: {**found.rules.get(name, {}), **table} for name, table in own.items()},
+        **saved.rules,
     }
-    # what a rule of the preset is given here is laid over what it has there
     tables = Site(
         site.path,
         site.site,
@@ -72,20 +112,37 @@ def _plan(site: Site, config: ControllerConfig) -> rules.Plan:
         site.devices,
         {f"rules.{name}": table for name, table in merged.items()},
     )
-    made: Mapping[str, RuleConfig] = {
-        name: tables.section(f"rules.{name}", RuleConfig) for name in merged
-    }
-    return rules.plan(
+    return Tables(
         config,
+        found.says,
+        {name: tables.section(f"rules.{name}", RuleConfig) for name in merged},
+        {
+            name: "saved" if name in saved.rules else "site" if name in own else "preset"
+            for name in merged
+        },
+        {**found.numbers, **config.numbers, **saved.numbers},
+        tuple(tuple(order) for order in found.orders),
+    )
+
+
+def _plan(site: Site, tables: Tables) -> rules.Plan:
+    is_preset = {name: origin == "preset" for name, origin in tables.origins.items()}
+    return rules.plan(
+        tables.config,
         site.site.zone,
         frozenset(site.devices),
-        {name: rule for name, rule in made.items() if name in found.rules and name not in own},
-        {name: rule for name, rule in made.items() if name in own},
-        {**found.numbers, **config.numbers},
-        tuple(tuple(order) for order in found.orders),
+        {name: rule for name, rule in tables.rules.items() if is_preset[name]},
+        {name: rule for name, rule in tables.rules.items() if not is_preset[name]},
+        tables.numbers,
+        tables.orders,
     )
 
 
 def state_path(site: Site, config: ControllerConfig) -> Path:
     """Where the controller keeps what it must not forget."""
     return site.path.parent / config.state_dir / "controller.json"
+
+
+def book_path(site: Site, config: ControllerConfig) -> Path:
+    """Where the controller keeps the rules that were changed in the portal."""
+    return site.path.parent / config.state_dir / "rules.json"

@@ -50,7 +50,9 @@ class Report:
         lowest: state of charge, and when it was that low.
         blind: minutes in which a rule could not see, by rule.
         capped: minutes in which a limit held a rule back, by rule.
-        open_minutes: how long the grid was cut off.
+        open_minutes: how long the grid was cut off,
+        open_spans: and from when to when [ms].
+        active_spans: when a rule lasted, by rule [ms].
         unknown: settings that nothing is known of.
     """
 
@@ -64,6 +66,8 @@ class Report:
     blind: Counter[str] = field(default_factory=Counter)
     capped: Counter[str] = field(default_factory=Counter)
     open_minutes: int = 0
+    open_spans: list[list[int]] = field(default_factory=list)
+    active_spans: dict[str, list[list[int]]] = field(default_factory=lambda: defaultdict(list))
     unknown: list[str] = field(default_factory=list)
 
 
@@ -139,6 +143,8 @@ class Replay:
         report.minutes += 1
         report.silent += not values
         report.open_minutes += self._is_open
+        if self._is_open:
+            _extend(report.open_spans, start, end)
         self._see_grid(values.get(plan.config.inverter, {}))
         charge = values.get(plan.config.battery, {}).get(CHARGE)
         if isinstance(charge, int | float) and (report.lowest is None or charge < report.lowest[0]):
@@ -192,6 +198,9 @@ class Replay:
             self._hear(batch.device, batch.id, "settings", "applied", ts, now_ms)
         if outcome.relay is not None and not outcome.relay.renews:
             self._is_open = outcome.relay.position == OPEN
+        for rule, kept in self._state.rules.items():
+            if kept.is_active:
+                _extend(report.active_spans[rule], end - MINUTE_MS, end)
         for decision in outcome.decisions:
             if self._only and decision.rule not in self._only:
                 continue
@@ -206,6 +215,14 @@ class Replay:
     ) -> None:
         result = Result(identity, name, None, stage, ts, "controller")  # type: ignore[arg-type]
         self._state = engine.hear(self._plan, self._state, device, result, now_ms)
+
+
+def _extend(spans: list[list[int]], start: int, end: int) -> None:
+    """Add a minute to what is open, or begin another span."""
+    if spans and spans[-1][1] == start:
+        spans[-1][1] = end
+    else:
+        spans.append([start, end])
 
 
 def lines(report: Report, plan: Plan) -> list[str]:
@@ -275,6 +292,28 @@ def document(report: Report) -> dict[str, object]:
         "blind_minutes": {rule: count for rule, count in report.blind.items() if count},
         "capped_minutes": {rule: count for rule, count in report.capped.items() if count},
         "unknown_settings": report.unknown,
+    }
+
+
+def compact(report: Report) -> dict[str, object]:
+    """The report for a chart: times in ms."""
+    return {
+        "from": report.first_ms,
+        "to": report.last_ms,
+        "minutes": report.minutes,
+        "silent": report.silent,
+        "switches": [
+            {"ts": s.ms, "rule": s.rule, "did": s.did, "saw": dict(s.saw)} for s in report.switches
+        ],
+        "counts": dict(Counter(switch.rule for switch in report.switches)),
+        "writes": sum(sum(days.values()) for days in report.writes.values()),
+        "lowest": list(report.lowest) if report.lowest else None,
+        "open": report.open_spans,
+        "open_minutes": report.open_minutes,
+        "active": {rule: spans for rule, spans in report.active_spans.items() if spans},
+        "blind": {rule: count for rule, count in report.blind.items() if count},
+        "capped": {rule: count for rule, count in report.capped.items() if count},
+        "unknown": report.unknown,
     }
 
 

@@ -114,6 +114,7 @@ class Rule:
     mode: Mode
     priority: int
     hours: tuple[time, time] | None
+    ends_with_hours: bool
     when: tuple[Group, ...]
     until: tuple[Group, ...]
     steps: tuple[Step, ...]
@@ -341,6 +342,7 @@ def _rule(where: str, name: str, table: RuleConfig, names: Names, has_relay: boo
         mode=table.mode,
         priority=table.priority,
         hours=hours,
+        ends_with_hours=table.ends_with_hours,
         when=when,
         until=until,
         steps=steps,

@@ -31,7 +31,9 @@ from sunmesh.topics import parse
 from sunmesh.voice import Condition
 
 from . import engine
+from .book import Book, Draft, read_draft
 from .config import MODES, Mode
+from .rehearsal import Rehearsal, read_wanted
 from .rules import CONNECTED, Plan
 from .state import Batch, Decision, Outcome, RelayWish, State, remembered
 from .watch import Watch
@@ -44,6 +46,9 @@ OFFSET_S = 2.0
 FIRST_S = 3.0
 """At the start, the broker is given that long to hand over what it kept [s]."""
 SETTINGS_EXPIRY_S = 60.0
+BLIND_S = 150.0
+"""A lost device is its collector's alarm after 2 min; that rules cannot see it comes later."""
+
 RELAY_EXPIRY_S = 10.0
 """Commands that are older are not done: what was right then may be wrong now [s]."""
 
@@ -61,6 +66,7 @@ class Controller:
         file: where what must not be forgotten is kept.
         past: reads the database; None = without one.
         monotonic, now: time, for tests.
+        book: the rules as they are written; without it they cannot be changed from outside.
     """
 
     def __init__(
@@ -72,14 +78,22 @@ class Controller:
         past: Past | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = clock.now,
+        book: Book | None = None,
     ) -> None:
         """Nothing is heard or sent before :meth:`work`."""
         self.plan, self._mesh, self._file, self._past = plan, mesh, file, past
         self._now = now
+        self._devices, self.book = devices, book
+        self._adopting: list[tuple[Wish, Draft]] = []
+        self._rehearsal: Rehearsal | None = None
+        if book is not None:
+            self._rehearsal = Rehearsal(book.site.path, self._tell_replay)
+        self._heard: set[str] = set()
         self.watch = Watch(plan, devices, monotonic, now)
         content = file.load()
         self.state = remembered(content, clock.epoch_ms(now()), is_damaged=file.damaged)
         self._alarms = _alarms(content.get("alarms"))
+        self._blind_at: dict[str, float] = {}
         self._saved: dict[str, Any] | None = None
         self._lock = threading.RLock()
         self._wake = threading.Event()
@@ -96,13 +110,19 @@ class Controller:
 
     def listen(self) -> None:
         """Subscribe to what the rules look at, and to commands."""
+        self._listen_to_devices()
+        self._mesh.on_connect(self._introduce)
+        self.desk.listen()
+
+    def _listen_to_devices(self) -> None:
         topics = self._mesh.topics
         for name in self.watch.names:
+            if name in self._heard:
+                continue
+            self._heard.add(name)
             for pattern in (topics.telemetry, topics.settings, topics.info, topics.status):
                 self._mesh.subscribe(pattern(name), self._hear)
             self._mesh.subscribe(topics.result(name), self._hear)
-        self._mesh.on_connect(self._introduce)
-        self.desk.listen()
 
     def work(self, stop: threading.Event) -> None:
         """Evaluate until ``stop``."""
@@ -111,11 +131,14 @@ class Controller:
         self._wait(stop, min(FIRST_S, interval_s))
         while not stop.is_set():
             try:
+                self._adopt()
                 self.evaluate()
             except Exception:
                 # no renewal without an evaluation: the relay goes back by itself
                 log.exception("the evaluation failed")
             self._wait(stop, self._pause_s(interval_s))
+        if self._rehearsal is not None:
+            self._rehearsal.stop()
         self.give_back()
 
     def _pause_s(self, interval_s: float) -> float:
@@ -148,14 +171,52 @@ class Controller:
                 self.watch.history.put(device, name, minute, value)
         log.info("%d minutes of the past are known", len(rows))
 
-    def give_back(self) -> None:
+    def give_back(self, reason: str = "the controller stops") -> None:
         """The end: whoever stops does not keep the grid open."""
         with self._lock:
             hold, self.state.hold = self.state.hold, None
             if hold is not None and self._mesh.connected:
-                reason = "the controller stops"
                 self._send_relay(RelayWish(f"relay-{_token()}", CONNECTED, hold.rule, reason))
             self._save()
+
+    def _adopt(self) -> None:
+        """Go on with the rules as they were changed: exactly as after a restart.
+
+        So nothing is proved anew here: the grid is given back, all must be well again before it is
+        opened, and what was forced is put back as soon as its rule is over, or gone.
+        """
+        with self._lock:
+            wishes, self._adopting = self._adopting, []
+            if not wishes or self.book is None:
+                return
+            plan = self.book.plan
+            before, known = {rule.name for rule in self.plan.rules}, self.plan.sources
+            self.give_back("the rules were changed")
+            with self.watch.lock:
+                self.plan = plan
+                watch = Watch(plan, self._devices, self._monotonic, self._now)
+                watch.take_over(self.watch)
+                self.watch = watch
+            lasting = self.state.lasting()
+            self.state = remembered(lasting, clock.epoch_ms(self._now()))
+            for _, draft in wishes:
+                for name in draft.rules:
+                    self._told.pop(name, None)
+                for name, mode in draft.modes.items():
+                    if plan.rule(name) is not None:
+                        self.state = engine.set_mode(plan, self.state, mode, name)
+            for name in before - {rule.name for rule in plan.rules}:
+                self.state.modes.pop(name, None)
+                self._mesh.publish(self._mesh.topics.decision(name), b"", retain=True)
+            is_kept = self._save()
+        self._listen_to_devices()
+        if plan.sources - known:
+            self._remember_past()
+        self._introduce()
+        for wish, _ in wishes:
+            detail = "" if is_kept else f"modes until the next restart: {self._problem}"
+            self.desk.say(wish, "applied", detail)
+        log.info("the rules were changed, says %s", wishes[-1][0].by or "somebody")
 
     # -- one turn ----------------------------------------------------------------------------------
 
@@ -265,12 +326,19 @@ class Controller:
         self._mesh.publish(self._mesh.topics.decision(decision.rule), payload, retain=True)
 
     def _tell_alarms(self, outcome: Outcome) -> None:
-        wanted = dict(outcome.alarms)
+        wanted = self._folded(outcome.alarms)
         if self._problem:
             wanted["state-unwritable"] = Condition(
                 "critical",
                 "The controller cannot write down what it does",
                 f"{self._file.path}: {self._problem}. No setting is changed until it can.",
+            )
+        if self.book is not None and (self.book.unsound or self.book.damaged):
+            whys = [f"{name}: {why}" for name, why in sorted(self.book.unsound.items())]
+            wanted["rules-unsound"] = Condition(
+                "warning",
+                "Rules that were changed in the portal are left out",
+                "; ".join(whys) or f"{self.book.path} could not be read; it is kept as .bad.",
             )
         now = clock.iso(self._now())
         for code, condition in wanted.items():
@@ -288,6 +356,7 @@ class Controller:
                 condition.text,
                 now,
                 condition.value,
+                advice=condition.advice,
             )
             self._publish_alarm(code, alarm)
         for code in self._alarms.keys() - wanted.keys():
@@ -295,6 +364,35 @@ class Controller:
             text = "It is over."
             cleared = Alarm(old.id, "cleared", old.severity, old.title, text, now)
             self._publish_alarm(code, cleared)
+
+    def _folded(self, alarms: Mapping[str, Condition]) -> dict[str, Condition]:
+        """Rules that cannot see the same device are one alarm, and that only when it lasts.
+
+        Who reads the device says it first, so that this one is known to follow from that.
+        """
+        now_s = time.monotonic()
+        wanted: dict[str, Condition] = {}
+        blind: dict[str, dict[str, Condition]] = {}
+        for code, condition in alarms.items():
+            if device := condition.data.get("blind"):
+                blind.setdefault(str(device), {})[code] = condition
+            else:
+                wanted[code] = condition
+        self._blind_at = {device: self._blind_at.get(device, now_s) for device in blind}
+        for device, found in blind.items():
+            code = f"blind-{device}"
+            if now_s - self._blind_at[device] < BLIND_S and code not in self._alarms:
+                continue
+            why = str(next(iter(found.values())).data["why"])
+            wanted[code] = Condition(
+                "warning",
+                f"The rules cannot see {device}",
+                f"{why[:1].upper()}{why[1:]}. These rules do nothing until it can be read again: "
+                f"{', '.join(sorted(found))}.",
+                advice="The inverter goes on with the settings that it has, and the grid is given "
+                f"back where a rule had opened it. Look why {device} cannot be read.",
+            )
+        return wanted
 
     def _publish_alarm(self, code: str, alarm: Alarm) -> None:
         self._mesh.publish(self._mesh.topics.alarm(NAME, code), encode(alarm), retain=True)
@@ -348,8 +446,11 @@ class Controller:
     # -- modes -------------------------------------------------------------------------------------
 
     def _take(self, wish: Wish) -> None:
-        """A command: ``mode``, or ``rule.NAME``."""
+        """A command: ``mode``, ``rule.NAME``, or one about a draft."""
         value = wish.value
+        if wish.name.startswith("draft."):
+            self._take_draft(wish)
+            return
         if value not in MODES:
             raise RefusedError(f"{wish.name} is {', '.join(MODES)}, not {value!r}")
         rule = ""
@@ -369,6 +470,38 @@ class Controller:
         self.desk.say(wish, "applied", detail)
         self._wake.set()
 
+    def _take_draft(self, wish: Wish) -> None:
+        """``draft.check``, ``draft.save``, ``draft.replay``: JSON in a string."""
+        if self.book is None or self._rehearsal is None:
+            raise RefusedError("rules are not changed from here")
+        if wish.name == "draft.replay":
+            wanted = read_wanted(wish.value)
+            if wanted.draft is not None:
+                self.book.tried(wanted.draft)
+
+            def done(why: str) -> None:
+                self.desk.say(wish, "failed" if why else "applied", why)
+
+            self._rehearsal.start(wish.id, wanted, done)
+            self.desk.say(wish, "accepted")
+            return
+        draft = read_draft(wish.value)
+        if wish.name == "draft.check":
+            self.book.tried(draft)
+            self.desk.say(wish, "applied")
+            return
+        if wish.name != "draft.save":
+            raise RefusedError("of a draft there are draft.check, draft.save and draft.replay")
+        with self._lock:
+            by, ts = wish.by or "somebody", clock.iso(self._now())
+            self.book.save(draft, by=by, note=wish.command.reason or "", ts=ts)
+            self._adopting.append((wish, draft))
+        self.desk.say(wish, "accepted", "written down")
+        self._wake.set()
+
+    def _tell_replay(self, payload: bytes) -> None:
+        self._mesh.publish(self._mesh.topics.rules("replay"), payload)
+
     def settings(self) -> dict[str, Value]:
         """The modes, as they are published."""
         modes: dict[str, Value] = {"mode": self.state.mode}
@@ -379,6 +512,9 @@ class Controller:
     def _introduce(self) -> None:
         message = Settings(clock.iso(self._now()), self.settings())
         self._mesh.publish(self._mesh.topics.settings(NAME), encode(message), retain=True)
+        if self.book is not None:
+            document = self.book.document(clock.iso(self._now()))
+            self._mesh.publish(self._mesh.topics.rules("book"), document, retain=True)
 
     # -- health ------------------------------------------------------------------------------------
 

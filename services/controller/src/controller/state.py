@@ -84,6 +84,7 @@ class State(msgspec.Struct):
         writes_ms: when a setting was written within the last day, by ``device.setting``.
         retry_ms: not to be tried before that moment, by ``device.setting``, or ``relay``.
         failures: why the last attempt failed, by rule.
+        unsure: what it wanted then, by rule and ``device.setting``; it may be so all the same.
         hold: the relay is open for a rule.
         pending: the batch under way, by device.
         read_after_ms: settings that were read before that moment are of before a command.
@@ -102,6 +103,7 @@ class State(msgspec.Struct):
     writes_ms: dict[str, list[int]] = {}
     retry_ms: dict[str, int] = {}
     failures: dict[str, str] = {}
+    unsure: dict[str, dict[str, Value]] = {}
     hold: Hold | None = None
     pending: dict[str, Pending] = {}
     read_after_ms: dict[str, int] = {}

@@ -81,6 +81,12 @@ class Watch:
         }
         self.history = History(plan.sources, plan.minute_ms, plan.longest + 2, limits)
 
+    def take_over(self, other: "Watch") -> None:
+        """Everything that another one knows of the same devices."""
+        for name in self._devices.keys() & other._devices.keys():
+            self._devices[name] = other._devices[name]
+        self.history.take_over(other.history)
+
     @property
     def names(self) -> list[str]:
         """The devices that are watched."""

@@ -110,7 +110,8 @@ def rule(item: Rule, minute_s: float = 60.0) -> str:
         hours = f" between {item.hours[0]:%H:%M} and {item.hours[1]:%H:%M} local time"
     parts.append(f"When {_and([group(g) for g in item.when])}{hours}, it")
     parts[-1] += f" {_and([step(s) for s in item.steps])}."
-    parts.append(f"It is over when {_and([group(g) for g in item.until])}.")
+    late = ", and with its hours in any case" if item.ends_with_hours else ""
+    parts.append(f"It is over when {_and([group(g) for g in item.until])}{late}.")
     if item.temporary:
         when = "when it is over, " if item.restores else ""
         parts.append(

@@ -87,9 +87,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(site: config.Site) -> int:
+    from sunmesh.alone import Place, wait_alone
     from sunmesh.mqtt import Mesh
 
-    from .alone import Place, wait_alone
     from .build import channels_of
     from .outbox import FILE, Outbox
     from .service import SESSION_S, WINDOW, Notifier
@@ -100,8 +100,8 @@ def _run(site: config.Site) -> int:
     host = socket.gethostname()
     secrets = Secrets(site)
     stop = service.stop_event()
-    place = Place(folder)
-    if not place.take(stop) or not wait_alone(site, host, stop):
+    place = Place(folder, NAME)
+    if not place.take(stop) or not wait_alone(site, NAME, host, stop):
         return 0
     outbox = Outbox(folder / FILE)
     channels = channels_of(site, settings, outbox)

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 from sunmesh import clock
+from sunmesh.alarms import may_follow
 from sunmesh.messages import Alarm
 
 from .config import SEVERITIES, Hours, RouteConfig, TargetConfig
@@ -18,9 +19,6 @@ ID_LENGTH, TITLE_LENGTH, TEXT_LENGTH, DATA_LENGTH, CODE_LENGTH = 128, 200, 2000,
 
 TEST = ("notifier", "test")
 """The alarm that is none: it goes to every target, at every hour."""
-
-SILENCE = frozenset({"device_lost", "sample_old", "sample_stale", "grid_lost"})
-"""Alarms that mostly follow from another one, which takes a moment to be found out."""
 
 Kind = Literal["raised", "worse", "cleared", "better", "follows", "alone", "same", "again"]
 """What happened: ``follows`` = its cause was found; ``alone`` = it has lost its cause; ``same`` =
@@ -90,6 +88,14 @@ def stand(known: Known | None, device: str, code: str, alarm: Alarm, kind: Kind)
         acked_ms=base.acked_ms if base else None,
         pushed=base.pushed if base else 0,
     )
+
+
+def waits_for_cause(known: Known, kind: str) -> bool:
+    """Whether a push may wait a few seconds, for the alarm's cause may just be found out.
+
+    What is critical does not wait, nor what was told before and is worse now.
+    """
+    return kind == "raised" and known.severity != "critical" and may_follow(known.code)
 
 
 @dataclass(frozen=True, slots=True)

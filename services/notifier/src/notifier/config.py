@@ -170,7 +170,10 @@ class NotifierConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         one_more_every_s: how soon one more is allowed [s].
         expire_after_s: what could not be delivered for so long is dropped, unless its alarm is
             still open [s].
+        fold_s: a warning of a kind that often follows from another alarm waits so long, for its
+            cause may just be found out; critical ones never wait [s].
         follow_grace_s: an alarm whose cause is not there after so long stands for itself [s].
+        watch_grace_s: a watch that is away for so long is an alarm; 0 = never [s].
         sign_of_life: weekday and time of the weekly message; empty = none.
         sign_of_life_to: targets; empty = all.
         dead_man_url_file: holds an address that is called while all is well; empty = none.
@@ -189,7 +192,9 @@ class NotifierConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     burst: int = 10
     one_more_every_s: float = 600.0
     expire_after_s: float = 43_200.0
+    fold_s: float = 3.0
     follow_grace_s: float = 120.0
+    watch_grace_s: float = 60.0
     sign_of_life: str = "mon 09:00"
     sign_of_life_to: tuple[str, ...] = ()
     dead_man_url_file: str = ""
@@ -206,7 +211,9 @@ class NotifierConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "burst": 1,
             "one_more_every_s": 1,
             "expire_after_s": 60,
+            "fold_s": 0,
             "follow_grace_s": 0,
+            "watch_grace_s": 0,
             "dead_man_every_s": 10,
             "keep_days": 8,
             "timeout_s": 0.1,

@@ -470,7 +470,7 @@ article { border-left: 4px solid #8d8a83; padding: .1rem .8rem; margin: .9rem 0 
 article.p2, article.p1 { border-color: #c2382b } article.p0 { border-color: #e8a400 }
 article.over { border-color: #2b8a57 }
 article h2 { font-size: .95rem; margin: .2rem 0 }
-article p { margin: .2rem 0; white-space: pre-line }
+article p { margin: .2rem 0; white-space: pre-line; overflow-wrap: anywhere }
 small, .none { color: #676a70 } form { display: inline }
 button { font: inherit; padding: .25rem .9rem; border: 0; border-radius: 1rem;
   background: #c2382b; color: #fff }

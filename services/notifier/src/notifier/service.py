@@ -13,7 +13,9 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 from sunmesh import clock
-from sunmesh.errors import MessageError, SunmeshError
+from sunmesh.alarms import SERVICE_LOST, Key
+from sunmesh.alone import RivalError, is_taken_over
+from sunmesh.errors import MessageError
 from sunmesh.messages import (
     Ack,
     Alarm,
@@ -34,7 +36,6 @@ from sunmesh.topics import parse
 from . import texts
 from .changes import (
     CODE_LENGTH,
-    SILENCE,
     TEST,
     Kind,
     Way,
@@ -43,6 +44,7 @@ from .changes import (
     not_before,
     stand,
     successor,
+    waits_for_cause,
     ways,
 )
 from .config import NotifierConfig, routes_of, weekly
@@ -63,8 +65,8 @@ SESSION_S = 30 * 86_400
 OLD_HOLD_S = 10.0
 """A change from long ago waits that long for the one that says it is over."""
 
-SILENCE_HOLD_S = 3.0
-"""So long it may take to find out what a silence follows from."""
+WATCH_SILENT_S = 100.0
+"""Health comes every 30 s: a watch that is silent for so long hangs or is dead."""
 
 JUMP_S = 20.0
 """The wall's clock was set when it went so much faster or slower than the steady one."""
@@ -72,11 +74,9 @@ JUMP_S = 20.0
 PUBLISH_EVERY_S = 0.25
 TEST_CLEARS_S = 120.0
 TOLD_KINDS = ("raised", "worse", "escalation", "reminder", "past")
-CHANNEL_FAILED = "channel_failed"
-
-
-class RivalError(SunmeshError):
-    """Another notifier of this site is at work."""
+CHANNEL = (NAME, "channel_failed")
+WATCH = ("watch", SERVICE_LOST)
+"""Nobody else would say of the watch what it says of all other services."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,11 @@ class Notifier:
         self._next_ack = 0.0
         self._offset: float | None = None
         self._test_clears: float | None = None
-        self._own: dict[str, Alarm] = {}
+        self._own: dict[Key, Alarm] = {}
+        self._watch = ""
+        """What the watch says of itself; empty = there is none, or none was heard."""
+        self._watch_at = 0.0
+        """Since when it is away, or when it was heard last [steady s]."""
         self._rival = ""
         self._backup_age_h: float | None = None
         self._next_prune = 0.0
@@ -167,6 +171,9 @@ class Notifier:
         mesh.subscribe(topics.command(NAME), self._hear_command)
         mesh.subscribe(topics.service_status(NAME), self._hear_service, qos=0)
         mesh.subscribe(topics.service_health("recorder"), self._hear_service, qos=0)
+        if config.watch_grace_s:
+            mesh.subscribe(topics.service_status(WATCH[0]), self._hear_watch, qos=0)
+            mesh.subscribe(topics.service_health(WATCH[0]), self._hear_watch, qos=0)
         mesh.on_lost(self._lost)
         self._recall_own()
 
@@ -212,6 +219,7 @@ class Notifier:
         self._mind_timers()
         self._mind_week()
         self._mind_channels()
+        self._mind_watch()
         self._tell_acks()
         self._publish_told()
         self._prune()
@@ -280,18 +288,37 @@ class Notifier:
             self._rival = f"another notifier works on {status.host}, since {status.started}"
             self._wake.set()
 
+    def _hear_watch(self, message: Message) -> None:
+        """Whether the watch, which minds all others, is there itself."""
+        self._mesh.ack(message)
+        address = parse(message.topic)
+        if address is None or not message.payload:
+            return
+        if address.kind == "service_health":
+            if not message.retain:
+                self._watch_at = self._time.steady()
+            return
+        try:
+            status = decode(ServiceStatus, message.payload)
+        except MessageError:
+            return
+        if status.state != self._watch or status.state == "online":
+            self._watch, self._watch_at = status.state, self._time.steady()
+        self._wake.set()
+
     def _lost(self, reason: str) -> None:
         """The broker ended the connection: for another one with our name?"""
-        if "taken over" in reason.lower():
+        self._watch = ""  # nothing is known of it until it is heard again
+        if is_taken_over(reason):
             self._rival = "another notifier of this site has taken over the connection"
             self._wake.set()
 
     def _recall_own(self) -> None:
         """What an earlier run has raised: the test is over, the rest stays until it is well."""
-        for code in (TEST[1], CHANNEL_FAILED):
-            known = self._outbox.alarm(NAME, code)
+        for key in (TEST, CHANNEL, WATCH):
+            known = self._outbox.alarm(*key)
             if known is not None and known.state == "raised":
-                self._own[code] = Alarm(
+                self._own[key] = Alarm(
                     known.id,
                     "raised",
                     known.severity,  # type: ignore[arg-type]
@@ -299,7 +326,7 @@ class Notifier:
                     known.text,
                     clock.iso(clock.from_ms(known.ts_ms)),
                 )
-                if code == TEST[1]:
+                if key == TEST:
                     self._test_clears = self._time.steady()
 
     def _hear_command(self, message: Message) -> None:
@@ -347,7 +374,7 @@ class Notifier:
             ts=clock.iso(clock.now()),
             data={"by": clock_text(by)},
         )
-        self._own[TEST[1]] = alarm
+        self._own[TEST] = alarm
         self._test_clears = self._time.steady() + TEST_CLEARS_S
         self._mesh.publish(self._mesh.topics.alarm(*TEST), encode(alarm), retain=True)
 
@@ -473,8 +500,8 @@ class Notifier:
         for way in found:
             due_ms = self._due(now, way.target, now_ms)
             held = due_ms > now_ms
-            if now.code in SILENCE:
-                due_ms = max(due_ms, now_ms + round(1000 * SILENCE_HOLD_S))
+            if waits_for_cause(now, kind):
+                due_ms = max(due_ms, now_ms + round(1000 * self._config.fold_s))
             if is_old:
                 due_ms = max(due_ms, now_ms + round(1000 * OLD_HOLD_S))
             self._push(now, kind, way.target, due_ms=due_ms, held=held)
@@ -586,7 +613,7 @@ class Notifier:
     def _ways(self, known: Known) -> list[Way]:
         local = clock.from_ms(self._time.now_ms()).astimezone(self._zone)
         without: frozenset[str] = frozenset()
-        if (known.device, known.code) == (NAME, CHANNEL_FAILED):
+        if (known.device, known.code) == CHANNEL:
             without = frozenset(self._failing())
         return ways(known, self._routes, self._config.targets, local, without=without)
 
@@ -735,13 +762,13 @@ class Notifier:
             # who should have heard first has not: the next in line need not wait
             self._outbox.hasten(row.device, row.code, "escalate", self._time.now_ms())
         failing = self._failing()
-        raised = self._own.get(CHANNEL_FAILED)
+        raised = self._own.get(CHANNEL)
         if bool(failing) != (raised is not None):
             if failing:
                 names = ", ".join(sorted(failing))
                 reasons = "; ".join(f"{name}: {failing[name]}" for name in sorted(failing))
                 raised = Alarm(
-                    id=f"{NAME}-{CHANNEL_FAILED}-{clock.iso(clock.now())}",
+                    id=f"{NAME}-{CHANNEL[1]}-{clock.iso(clock.now())}",
                     state="raised",
                     severity="warning",
                     title=f"{names} cannot be reached",
@@ -749,24 +776,49 @@ class Notifier:
                     ts=clock.iso(clock.now()),
                     data={"targets": names, "reason": texts.clean(reasons, 300)},
                 )
-                self._own[CHANNEL_FAILED] = raised
-                self._publish_own(CHANNEL_FAILED, raised)
+                self._raise_own(CHANNEL, raised)
             elif any(sender.counters["pushes"] for sender in self.senders):
-                self._clear_own(CHANNEL_FAILED, "Notifications arrive again")
+                self._clear_own(CHANNEL, "Notifications arrive again")
         if self._test_clears is not None and self._time.steady() >= self._test_clears:
             self._test_clears = None
-            if TEST[1] in self._own:
-                self._clear_own(TEST[1], "The test is over")
+            if TEST in self._own:
+                self._clear_own(TEST, "The test is over")
 
-    def _publish_own(self, code: str, alarm: Alarm) -> None:
-        self._mesh.publish(self._mesh.topics.alarm(NAME, code), encode(alarm), retain=True)
+    def _mind_watch(self) -> None:
+        """The watch says of every service that it is away, but not of itself."""
+        state, silent_s = self._watch, self._time.steady() - self._watch_at
+        grace_s = self._config.watch_grace_s
+        is_gone = state == "offline" and silent_s >= grace_s
+        is_gone |= state == "online" and silent_s >= WATCH_SILENT_S + grace_s
+        if is_gone and WATCH not in self._own:
+            now = clock.iso(clock.now())
+            alarm = Alarm(
+                id=f"{NAME}-{WATCH[0]}-{now}",
+                state="raised",
+                severity="warning",
+                title="The watch does not run",
+                text=f"The service watch has been away for {round(silent_s)} s; until it is back "
+                "nobody notices what takes more than one device to see.",
+                ts=now,
+                advice="Look at its log and start it again.",
+                value=round(silent_s),
+                data={"value": f"{round(silent_s)} s"},
+            )
+            log.warning("watch: away for %.0f s", silent_s)
+            self._raise_own(WATCH, alarm)
+        elif state == "online" and not is_gone and WATCH in self._own:
+            self._clear_own(WATCH, "The watch runs again")
 
-    def _clear_own(self, code: str, text: str) -> None:
-        raised = self._own.pop(code)
+    def _raise_own(self, key: Key, alarm: Alarm) -> None:
+        self._own[key] = alarm
+        self._mesh.publish(self._mesh.topics.alarm(*key), encode(alarm), retain=True)
+
+    def _clear_own(self, key: Key, text: str) -> None:
+        raised = self._own.pop(key)
         cleared = msgspec.structs.replace(
             raised, state="cleared", text=text, ts=clock.iso(clock.now()), since=raised.ts
         )
-        self._publish_own(code, cleared)
+        self._mesh.publish(self._mesh.topics.alarm(*key), encode(cleared), retain=True)
 
     # -- words -------------------------------------------------------------------------------------
 

@@ -163,8 +163,7 @@ def body(
     detail = _choose(foreign, _try(own.get("text"), values), language)
     if detail and not is_over:
         lines.append(clean(detail))
-    is_told = bool(values["value"]) and values["value"] in " ".join(lines)
-    if values["value"] and not is_told and kind != "cleared":
+    if values["value"] and kind != "cleared" and not _is_told(" ".join(lines), subject, values):
         lines.append(fill(words["value"], values))
     if is_over:
         lines.append(fill(words["from_to"], {"since": subject.since, "until": now}))
@@ -259,6 +258,12 @@ def _values(subject: Subject, language: str) -> dict[str, str]:
         "since": subject.since,
         "value": found.get("value") or number(subject.value, language, name, nothing=""),
     }
+
+
+def _is_told(text: str, subject: Subject, values: Mapping[str, str]) -> bool:
+    """Whether the sentence has the value in it, or the numbers that it was made of."""
+    counts = {values[key] for key in subject.data if values.get(key, "").isdigit()}
+    return values["value"] in text or not counts.isdisjoint(re.findall(r"\b\d+\b", text))
 
 
 def _quantity_of(subject: Subject) -> str:

@@ -89,12 +89,12 @@ def ask(
     try:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request(method, path, body, {"Accept": "application/json", **(headers or {})})
-        answer = connection.getresponse()
-        content = answer.read(LIMIT)
-        if answer.length:  # what is still to come: more than we take, or than was sent
-            raise DoubtError(f"{where}: {len(content)} bytes and then no more")
-        found = {name.lower(): value for name, value in answer.getheaders()}
-        return Reply(answer.status, found, content)
+        with connection.getresponse() as answer:  # which may outlive its connection
+            content = answer.read(LIMIT)
+            if answer.length:  # what is still to come: more than we take, or than was sent
+                raise DoubtError(f"{where}: {len(content)} bytes and then no more")
+            found = {name.lower(): value for name, value in answer.getheaders()}
+            return Reply(answer.status, found, content)
     except (OSError, http.client.HTTPException, ValueError) as err:
         if is_late.is_set() or isinstance(err, TimeoutError):
             raise DoubtError(f"{where}: no answer within {timeout_s:g} s") from err

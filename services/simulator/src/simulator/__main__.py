@@ -34,7 +34,7 @@ def entry(argv: list[str]) -> int:
         from . import demo  # honcho and its like: nothing that a live house needs
 
         return demo.main(arguments)
-    verbs = {"run": _run, "history": _history, "world": _world, "plug": _plug}
+    verbs = {"run": _run, "history": _history, "world": _world, "plug": _plug, "keep": _keep}
     return verbs[arguments.verb](arguments)
 
 
@@ -118,6 +118,16 @@ def _plug(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _keep(arguments: argparse.Namespace) -> int:
+    """Run the services of an empty demo until stopped."""
+    from .demo import kept
+    from .keeper import Keeper
+
+    path = arguments.config or config.default_path()
+    Keeper(path, kept(path)).run(service.stop_event())
+    return 0
+
+
 def _load(arguments: argparse.Namespace) -> tuple[config.Site, SimulatorConfig]:
     site = config.load(arguments.config or config.default_path(), NAME)
     return site, site.section(NAME, SimulatorConfig)
@@ -190,6 +200,8 @@ def _parser() -> argparse.ArgumentParser:
     plug.add_argument("device", help="a device of the site, e.g. inverter")
     plug.add_argument("position", choices=("out", "in"))
 
+    verbs.add_parser("keep", parents=[sited], help="run what the site of an empty demo asks for")
+
     demo = verbs.add_parser(
         "demo", parents=[common, house], help="the whole mesh with a simulated house"
     )
@@ -220,6 +232,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="twenty minutes at 30 times the speed: a storm empties a small battery, the rules "
         "bring the grid and let it go again (begins anew)",
+    )
+    demo.add_argument(
+        "--empty",
+        action="store_true",
+        help="a portal without a device: its Setup finds the emulated ones (begins anew)",
     )
     demo.add_argument("--fresh", action="store_true", help="forget the house of earlier runs")
     return parser

@@ -209,6 +209,7 @@ class Plan:
         time_zone: in which its people live.
         control: the rules' mode: off, shadow or on; empty = on in a new house, else as it was.
         storm: a day of another calendar: a storm empties a small battery.
+        empty: no device is configured: the portal's Setup finds them.
     """
 
     folder: Path
@@ -228,6 +229,7 @@ class Plan:
     time_zone: str = TIME_ZONE
     control: str = ""
     storm: bool = False
+    empty: bool = False
 
     @property
     def house(self) -> dict[str, Any]:
@@ -304,6 +306,8 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     Raises:
         DemoError: an option makes no sense here.
     """
+    if arguments.empty:
+        arguments.days, arguments.fresh = 0.0, True
     if arguments.storm:
         arguments.speed, arguments.start, arguments.days = STORM_SPEED, STORM_START, 0.0
         arguments.fresh = True
@@ -333,6 +337,7 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
         time_zone=arguments.time_zone,
         control=arguments.control,
         storm=arguments.storm,
+        empty=arguments.empty,
     )
 
 
@@ -461,6 +466,8 @@ def forget(plan: Plan) -> None:
         "demo.log",
         "*.pty",
         "*.state.json",
+        "setup.json",
+        "site.toml.*",
         RELAY_FILE,
     ):
         for path in plan.folder.glob(pattern):
@@ -515,8 +522,39 @@ def _argon2(passwords: dict[str, str]) -> str:
     return "".join(f"{user}:{hasher.hash(word)}\n" for user, word in passwords.items())
 
 
+def empty_toml(plan: Plan) -> str:
+    """A site without a device, as somebody begins; Setup is told where the emulated ones are."""
+    protocol = "3.1.1" if plan.embedded else "5"
+    return f"""# Written by `simulator demo --empty`; the portal's Setup goes on from here.
+[site]
+name = "home"
+
+[broker]
+host = "127.0.0.1"
+port = {plan.broker_port}
+protocol = "{protocol}"
+password_file = "secrets/{{service}}"
+
+[database]
+url = {json.dumps(f"sqlite:///{plan.folder / 'sunmesh.db'}")}
+
+[web]
+host = {json.dumps(plan.host)}
+port = {plan.port}
+setup_ports = [{json.dumps(str(plan.folder / "*.pty"))}]
+setup_gateways = ["127.0.0.1:{plan.gateway_port}"]
+setup_sensors = [{json.dumps(str(plan.folder / "w1"))}]
+
+[simulator]
+seed = {plan.seed}
+state_file = "house.json"
+"""
+
+
 def site_toml(plan: Plan) -> str:
     """The demo's ``site.toml``."""
+    if plan.empty:
+        return empty_toml(plan)
     protocol = "3.1.1" if plan.embedded else "5"
     calendar = f"default_faults = false\n\n{plan.calendar}" if plan.calendar else ""
     battery = f"battery_capacity_ah = {STORM_BATTERY_AH}\n" if plan.storm else ""
@@ -716,6 +754,14 @@ def commands(plan: Plan) -> dict[str, list[str]]:
         for emulator in EMULATORS
     }
     collectors = {name: [str(program(name)), "run", *site] for name in COLLECTORS}
+    if plan.empty:
+        return {
+            "broker": brokers,
+            "simulator": house,
+            **emulators,
+            "keeper": [str(program("simulator")), "keep", *site],
+            "web": [str(program("web")), "run", *site],
+        }
     return {
         "broker": brokers,
         "simulator": house,
@@ -734,6 +780,12 @@ def commands(plan: Plan) -> dict[str, list[str]]:
         "bookkeeper": ["nice", "-n", "10", str(program("bookkeeper")), "run", *site],
         "web": [str(program("web")), "run", *site],
     }
+
+
+def kept(path: Path) -> dict[str, list[str]]:
+    """What ``simulator keep`` runs beside the portal, by name, for the site in ``path``."""
+    names = (*COLLECTORS, "recorder", "bookkeeper", "controller", "watch", "notifier")
+    return {name: [str(program(name)), "run", "--config", str(path)] for name in names}
 
 
 def waits_for(plan: Plan, name: str) -> Path | None:
@@ -849,6 +901,8 @@ class Watcher:
         mesh = Mesh(site.broker, site.topics, "web", instance="demo")
         self._turn_on(mesh)
         mesh.subscribe(site.topics.telemetry(DEVICE), self._hear)
+        if plan.empty:
+            self._live.set()
         mesh.start()
         began = time.monotonic()
         late = False
@@ -856,7 +910,10 @@ class Watcher:
             while not self._stop.wait(0.2):
                 if self._live.is_set() and page_answers(plan.address):
                     say(f"\n  The house is at {plan.address}  (Ctrl-C stops it)")
-                    say(f"  what its alarms tell a phone: {plan.phone}\n")
+                    if plan.empty:
+                        say(f"  nothing is configured; begin at {plan.address}setup\n")
+                    else:
+                        say(f"  what its alarms tell a phone: {plan.phone}\n")
                     break
                 if not late and time.monotonic() - began > PATIENCE_S:
                     late = True

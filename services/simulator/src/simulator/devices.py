@@ -332,7 +332,7 @@ def _pl80_alarms(world: World, name: str) -> dict[str, Condition]:
         f"The controller's clock is {abs(offset) / 60:.0f} min {way}. The counts of a day begin "
         "and end at the wrong hour. Set it by hand."
     )
-    title = "Clock of the charge controller"
+    title = "The clock of the charge controller is wrong"
     return {"device_clock": Condition("warning", title, text, round(offset))}
 
 

@@ -164,7 +164,7 @@ class _Voice:
         if was == "online":
             yield self._sample(iso(t), *withdrawn(self._last))
         if alarm and state != "sleeping" and t - self._since >= ALARM_AFTER_S:
-            text = f"{self._name} has been {state} since {iso(self._since)}: {reason}"
+            text = f"Nothing could be read from {self._name} for 2 min: {reason}."
             title = f"{self._name} cannot be read"
             yield from self._raise(t, "device_lost", Condition("warning", title, text))
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -73,10 +74,15 @@ def entry(words: list[str]) -> int:
 
 
 def _run(site: Site, _arguments: argparse.Namespace) -> int:
+    from sunmesh.alone import Place, wait_alone
     from sunmesh.mqtt import Mesh
 
+    plan, stop = plan_of(site), service.stop_event()
+    place = Place(state_path(site, plan.config).parent, NAME)
+    if not place.take(stop) or not wait_alone(site, NAME, socket.gethostname(), stop):
+        return 0
     mesh = Mesh(site.broker, site.topics, NAME)
-    watch = _made(site, plan_of(site), mesh)
+    watch = _made(site, plan, mesh)
     watch.listen()
     return service.run(NAME, __version__, mesh, watch.work, watch.counters)
 

@@ -49,6 +49,7 @@ class OnPurpose(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     severity: Severity = "info"
     title: str = ""
     text: str = ""
+    advice: str = ""
 
 
 class AlarmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

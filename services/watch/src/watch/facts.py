@@ -211,7 +211,12 @@ class Facts:
             device.poll_s = min(info.poll_interval_s, 86_400.0)
 
     def hear_settings(self, name: str, settings: Settings) -> None:
-        """How often it was written."""
+        """How often it was written, and what a command could not do and is so all the same."""
+        failures = self.failures.get(name, {})
+        for setting in [
+            s for s, f in failures.items() if is_same(f.wanted, settings.values.get(s))
+        ]:
+            del failures[setting]
         device = self.device(name)
         if device is not None:
             device.writes = {
@@ -221,7 +226,9 @@ class Facts:
             }
 
     def hear_result(self, name: str, result: Result, at: float) -> None:
-        """How a command ended."""
+        """How a command ended; a rule's failure is the controller's alarm."""
+        if (result.by or "").startswith("controller:") or result.name == "settings":
+            return  # of a batch each part is told by itself
         known = self.failures.setdefault(name, {})
         if result.stage in FAILED:
             known[plain(result.name, 80)] = Failure(
@@ -335,6 +342,18 @@ STRING_W = 100.0
 """An input that gave more has panels."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+def is_same(wanted: str, value: Value) -> bool:
+    """Whether a setting is what was asked for, by words or by numbers."""
+    if value is None or isinstance(value, list):
+        return False
+    if isinstance(value, bool | str):
+        return wanted == str(value)
+    try:
+        return abs(float(wanted) - value) < 1e-6
+    except ValueError:
+        return False
 
 
 def plain(text: str, most: int = 200) -> str:

@@ -11,9 +11,9 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from sunmesh.messages import Value
-from sunmesh.vocabulary import VOCABULARY
+from sunmesh.vocabulary import VOCABULARY, spoken, unit_of
 
-from .facts import Device, Facts
+from .facts import OWN_TIME, Device, Facts
 
 if TYPE_CHECKING:
     from .rules import Rule
@@ -125,6 +125,9 @@ def sample_age(facts: Facts, rule: "Rule", at: float) -> Iterator[Finding]:
             if device.name not in facts.configured:
                 continue
             age_s = at - facts.started_at
+        if device.state == "online" and device.family not in OWN_TIME:
+            # who has just come back owes its first sample since then
+            age_s = min(age_s, at - device.state_at)
         limit = max(rule.limit or 0.0, rule.periods * device.poll_s)
         yield Finding(device.name, age_s, {"service": device.service}, limit)
 
@@ -163,12 +166,12 @@ def clock_offset(facts: Facts, rule: "Rule", at: float) -> Iterator[Finding]:
 
 
 def line_errors(facts: Facts, rule: "Rule", at: float) -> Iterator[Finding]:
-    """Damaged answers in a hundred rounds, of several answers each [%]."""
+    """Damaged answers in a hundred rounds, of several answers each; 100 at most [%]."""
     for device in rule.subjects(facts):
         if device.damaged is not None:
             damaged, rounds = device.damaged
             data: dict[str, Value] = {"damaged": damaged, "rounds": rounds}
-            yield Finding(device.name, 100.0 * damaged / rounds, data)
+            yield Finding(device.name, min(100.0 * damaged / rounds, 100.0), data)
 
 
 def failed_commands(facts: Facts, rule: "Rule", at: float) -> Iterator[Finding]:
@@ -183,11 +186,12 @@ def failed_commands(facts: Facts, rule: "Rule", at: float) -> Iterator[Finding]:
         last = max(failures.values(), key=lambda failure: failure.at)
         words = {"failed": "it failed", "reverted": "it was changed back"}
         stage = words.get(last.stage, "the device kept another value")
+        detail = last.detail.rstrip(".")
         data: dict[str, Value] = {
-            "setting": last.setting,
-            "wanted": last.wanted,
+            "setting": spoken(last.setting),
+            "wanted": f"{last.wanted} {unit_of(last.setting)}".strip(),
             "stage": stage,
-            "detail": last.detail,
+            "detail": f"{detail[:1].upper()}{detail[1:]}." if detail else "",
             "by": last.by,
         }
         yield Finding(name, len(failures), data)
@@ -201,7 +205,11 @@ def writes(facts: Facts, rule: "Rule", at: float) -> Iterator[Finding]:
         setting, (today, budget) = max(
             device.writes.items(), key=lambda item: item[1][0] / item[1][1]
         )
-        data: dict[str, Value] = {"setting": setting, "today": today, "budget": budget}
+        data: dict[str, Value] = {
+            "setting": spoken(setting),
+            "today": today,
+            "budget": budget,
+        }
         yield Finding(device.name, 100.0 * today / budget, data)
 
 

@@ -142,11 +142,12 @@ class Rule:
             "for": duration(config.for_s),
             **finding.data,
         }
-        title, text = config.title, config.text
+        title, text, advice = config.title, config.text, config.advice
         if grid_is_open and config.grid_open is not None:
             severity = config.grid_open.severity
             title = config.grid_open.title or title
             text = config.grid_open.text or text
+            advice = config.grid_open.advice
             data["on_purpose"] = True
         value = finding.value
         if isinstance(value, float):
@@ -156,7 +157,7 @@ class Rule:
             plain(fill(title, data), 160),
             plain(fill(text, data), 1000),
             value if not isinstance(value, list) else None,
-            plain(fill(config.advice, data), 400),
+            plain(fill(advice, data), 400),
             data,
         )
 
@@ -317,7 +318,9 @@ def _rule(
 def _check_texts(name: str, table: AlarmConfig, fields: Collection[str]) -> None:
     texts = {"title": table.title, "text": table.text, "advice": table.advice}
     if table.grid_open is not None:
-        texts |= {"grid_open.title": table.grid_open.title, "grid_open.text": table.grid_open.text}
+        words = table.grid_open
+        texts |= {"grid_open.title": words.title, "grid_open.text": words.text}
+        texts |= {"grid_open.advice": words.advice}
     for key, template in texts.items():
         try:
             named = [(n, spec, conv) for _, n, spec, conv in Formatter().parse(template)]

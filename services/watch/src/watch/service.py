@@ -1,6 +1,7 @@
 """What happens each turn: facts are heard, rules are asked, what changed is published."""
 
 import logging
+import math
 import os
 import shutil
 import threading
@@ -15,6 +16,7 @@ from typing import Any
 import msgspec
 from sunmesh import clock
 from sunmesh.alarms import WATCH, Alarms, Condition, Key, Topology, causes, pushed_alone
+from sunmesh.alone import RivalError, is_taken_over
 from sunmesh.errors import MessageError
 from sunmesh.messages import (
     Alarm,
@@ -82,6 +84,8 @@ class Judge:
         self.foreign: dict[Key, Foreign] = {}
         self.known: dict[Key, Finding] = {}
         """The newest finding of each rule and device, for people."""
+        self.due_at = math.inf
+        """When something has lasted long enough, if nothing changes [monotonic s]."""
         self._rules = {rule.name: rule for rule in plan.rules}
         self._over: dict[Key, Alarm] = {}
         self._followed: dict[Key, tuple[Key, float]] = {}
@@ -90,6 +94,7 @@ class Judge:
         """Ask every rule; what is to be published."""
         facts = self.facts
         facts.tick(at)
+        self.due_at = math.inf
         found = self._causes(at)
         said: list[tuple[Key, Alarm]] = []
         seen: set[Key] = set()
@@ -136,11 +141,13 @@ class Judge:
             at,
             now,
             rule.terms,
-            over=f"{key[0]}: it is over",
+            over="It is over.",
             cause=self._cause(key, raised, found, at),
         )
         if alarm is not None:
             said.append((key, alarm))
+        elif (due := self.alarms.due(key, rule.terms)) is not None:
+            self.due_at = min(self.due_at, due)
 
     def _gone(self, key: Key, at: float, now: datetime, said: list[tuple[Key, Alarm]]) -> None:
         """A rule says nothing of a key: it was switched off, or its device is no more."""
@@ -300,6 +307,7 @@ class Watch:
         self._kept: dict[Key, Alarm] = {}
         self._ended: deque[str] = deque(maxlen=200)
         self._compare_at: float | None = None
+        self._rival = ""
         self._numbers = dict.fromkeys(("turns", "changes", "unreadable", "day_failures"), 0)
         self._restore()
 
@@ -314,16 +322,23 @@ class Watch:
         self._mesh.on_lost(self._lost)
 
     def work(self, stop: threading.Event) -> None:
-        """Ask the rules until ``stop``."""
+        """Ask the rules until ``stop``.
+
+        Raises:
+            RivalError: another watch has taken over.
+        """
         asker = threading.Thread(target=self._days, args=(stop,), name="days", daemon=True)
         if self._ask is not None:
             asker.start()
         else:
             self.judge.facts.days = Days(why_not="no database is configured")
         while not stop.is_set():
+            if self._rival:
+                raise RivalError(self._rival)
             self.turn()
             stop.wait(GAP_S)
-            self._news.wait(TURN_S - GAP_S)
+            left_s = self.judge.due_at - self._monotonic()
+            self._news.wait(min(max(left_s, 0.0), TURN_S - GAP_S))
             self._news.clear()
         with self._lock:
             self._save(self._monotonic(), now=True)
@@ -434,9 +449,12 @@ class Watch:
             self._compare_at = at + ECHO_S
         self.wake()
 
-    def _lost(self, _reason: str) -> None:
+    def _lost(self, reason: str) -> None:
         with self._lock:
             self.judge.facts.lost_broker(self._monotonic())
+        if is_taken_over(reason):
+            self._rival = "another watch of this site has taken over the connection"
+            self.wake()
 
     # -- the edges ---------------------------------------------------------------------------------
 

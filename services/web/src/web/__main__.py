@@ -6,6 +6,7 @@ import errno
 import gc
 import getpass
 import logging
+import os
 import sys
 import threading
 import time
@@ -60,7 +61,9 @@ def run(site: Site) -> int:
     Raises:
         ConfigError: a wrong ``[web]``, or an address that cannot be listened on.
     """
-    from waitress import create_server, wasyncore  # type: ignore[import-untyped]
+    from waitress import wasyncore  # type: ignore[import-untyped]
+
+    from .server import serve
 
     config = web_of(site)
     mesh = Mesh(site.broker, site.topics, NAME)
@@ -71,18 +74,11 @@ def run(site: Site) -> int:
     controls = Controls(board, Orders(live, accounts))
     book = AlarmBook(board, controls.orders)
     sockets: dict[int, object] = {}
+    again = threading.Event()
+    app = create_app(site, board, accounts, controls, book)
+    app.extensions["restart"] = again.set
     try:
-        server = create_server(
-            create_app(site, board, accounts, controls, book),
-            map=sockets,
-            host=config.host,
-            port=config.port,
-            threads=config.threads,
-            ident=None,
-            channel_request_lookahead=1,  # so that a stream learns that its page has gone
-            # web.access judges them: whoever sends any without being trusted is not local.
-            clear_untrusted_proxy_headers=False,
-        )
+        server = serve(app, config, sockets)
     except OSError as err:
         where = f"{config.host}:{config.port}"
         if err.errno == errno.EADDRINUSE:
@@ -96,13 +92,19 @@ def run(site: Site) -> int:
     def work(stop: threading.Event) -> None:
         gc.collect()  # what the imports left behind
         give_back()
-        for target in (board.serve, board.keep_facts, controls.serve, book.serve):
+        for target in (
+            board.serve,
+            board.keep_facts,
+            board.streams.tend,
+            controls.serve,
+            book.serve,
+        ):
             name = target.__qualname__
             threading.Thread(target=target, args=(stop,), name=name, daemon=True).start()
         for host, port in _addresses(server, config):
             log.info("the portal is at http://%s:%s/", host, port)
         tidied, reads = time.monotonic(), 0
-        while not stop.is_set():
+        while not stop.is_set() and not again.is_set():
             wasyncore.loop(timeout=0.3, use_poll=True, map=sockets, count=1)
             if history.reads != reads and time.monotonic() - tidied > TIDY_S:
                 tidied, reads = time.monotonic(), history.reads
@@ -121,7 +123,11 @@ def run(site: Site) -> int:
             **live.counters,
         }
 
-    return service.run(NAME, __version__, mesh, work, counters)
+    status = service.run(NAME, __version__, mesh, work, counters)
+    if again.is_set() and status == 0:
+        log.info("begins again with the new configuration")
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - itself
+    return status
 
 
 def password(site: Site, name: str) -> int:

@@ -29,6 +29,7 @@ from sunmesh.errors import RefusedError, SunmeshError
 from .access import ROLES, UNLOCK_MS, may
 from .passwords import Hasher, Throttle, checked
 from .queries import explain
+from .text import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,6 +118,24 @@ class Deed:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Somebody's open session; times [ms].
+
+    Attributes:
+        key: the token's SHA-256, as it is stored.
+        unlocked: until when controls are unlocked.
+    """
+
+    key: str
+    name: str
+    role: str
+    created: int
+    seen: int
+    unlocked: int
+    address: str
+
+
 def key_of(token: str) -> str:
     """What is stored of a token."""
     return hashlib.sha256(token.encode()).hexdigest()
@@ -135,7 +154,7 @@ def plain_name(text: str) -> str:
     """
     name = unicodedata.normalize("NFKC", text).strip().casefold()
     if not NAME.fullmatch(name):
-        raise RefusedError("a name is 1 to 32 letters, digits, dots and dashes")
+        raise RefusedError(_("a name is 1 to 32 letters, digits, dots and dashes"))
     return name
 
 
@@ -182,14 +201,17 @@ class Accounts:
                 is_file = at.get_backend_name() == "sqlite"
                 if is_file and not Path(at.database or "").is_file():
                     raise AccountsError(
-                        f"there is no database {at.database} yet; the recorder makes it when it "
-                        "starts"
+                        _(
+                            "there is no database %(name)s yet; the recorder makes it when it "
+                            "starts",
+                            name=at.database,
+                        )
                     )
                 self._engines[read_only] = engine(self._url, read_only=read_only)
             return self._engines[read_only]
 
     @contextmanager
-    def _open(self, *, write: bool = False) -> "Iterator[Connection]":
+    def open(self, *, write: bool = False) -> "Iterator[Connection]":
         """A transaction.
 
         Raises:
@@ -222,7 +244,7 @@ class Accounts:
             AccountsError: no database.
         """
         if not self._settled:
-            with self._open() as connection:
+            with self.open() as connection:
                 found = connection.execute(select(user.c.id).limit(1)).first()
             self._settled = found is not None
         return self._settled
@@ -237,12 +259,12 @@ class Accounts:
         """
         name = plain_name(name)
         encoded = self._hasher.hash(checked(password, name))
-        with self._lock, self._open(write=True) as connection:
+        with self._lock, self.open(write=True) as connection:
             if connection.execute(select(user.c.id).limit(1)).first() is not None:
                 self._settled = True
-                raise RefusedError("the first account is made already; log in")
+                raise RefusedError(_("the first account is made already; log in"))
             number = self._insert(connection, name, encoded, "admin")
-            self._note(connection, name, address, "set up", name, "done", "the first admin")
+            self.note_in(connection, name, address, "set up", name, "done", "the first admin")
             token = self._begin(connection, number, address)
         self._settled = True
         log.info("%s made the first account, from %s", name, address)
@@ -258,14 +280,14 @@ class Accounts:
         """
         name = plain_name(name)
         if role not in ROLES:
-            raise RefusedError(f"a role is one of {', '.join(ROLES)}")
+            raise RefusedError(_("a role is one of %(roles)s", roles=", ".join(ROLES)))
         encoded = self._hasher.hash(checked(password, name))
         try:
-            with self._open(write=True) as connection:
+            with self.open(write=True) as connection:
                 self._insert(connection, name, encoded, role)
-                self._note(connection, by, address, "add account", name, "done", role)
+                self.note_in(connection, by, address, "add account", name, "done", role)
         except IntegrityError:
-            raise RefusedError(f"there is a {name} already") from None
+            raise RefusedError(_("there is a %(name)s already", name=name)) from None
 
     def _insert(self, connection: Connection, name: str, encoded: str, role: str) -> int:
         row = {"name": name, "role": role, "password": encoded, "created": self.now_ms}
@@ -279,7 +301,7 @@ class Accounts:
             AccountsError: no database.
         """
         live = session.c.seen > self.now_ms - IDLE_MS
-        with self._open() as connection:
+        with self.open() as connection:
             rows = connection.execute(select(user).order_by(user.c.name)).all()
             counts = connection.execute(
                 select(session.c.user_id, func.count()).where(live).group_by(session.c.user_id)
@@ -298,11 +320,11 @@ class Accounts:
             AccountsError: no database.
         """
         if role not in ROLES:
-            raise RefusedError(f"a role is one of {', '.join(ROLES)}")
-        with self._lock, self._open(write=True) as connection:
+            raise RefusedError(_("a role is one of %(roles)s", roles=", ".join(ROLES)))
+        with self._lock, self.open(write=True) as connection:
             name = self._other_admin_than(connection, number, role != "admin")
             connection.execute(update(user).where(user.c.id == number).values(role=role))
-            self._note(connection, by, address, "change role", name, "done", role)
+            self.note_in(connection, by, address, "change role", name, "done", role)
         self._forget(number)
 
     def remove(self, number: int, by: str, address: str) -> None:
@@ -312,11 +334,11 @@ class Accounts:
             RefusedError: nobody of that number, or nobody would be admin.
             AccountsError: no database.
         """
-        with self._lock, self._open(write=True) as connection:
+        with self._lock, self.open(write=True) as connection:
             name = self._other_admin_than(connection, number, True)
             connection.execute(delete(session).where(session.c.user_id == number))
             connection.execute(delete(user).where(user.c.id == number))
-            self._note(connection, by, address, "remove account", name, "done", "")
+            self.note_in(connection, by, address, "remove account", name, "done", "")
         self._forget(number)
 
     @staticmethod
@@ -325,9 +347,11 @@ class Accounts:
         rows = connection.execute(select(user.c.id, user.c.name, user.c.role)).all()
         mine = next((row for row in rows if row.id == number), None)
         if mine is None:
-            raise RefusedError("there is no such account any more")
+            raise RefusedError(_("there is no such account any more"))
         if matters and not any(row.role == "admin" and row.id != number for row in rows):
-            raise RefusedError(f"{mine.name} is the only admin; make another one first")
+            raise RefusedError(
+                _("%(name)s is the only admin; make another one first", name=mine.name)
+            )
         return str(mine.name)
 
     def set_password(self, number: int, password: str, by: str, address: str) -> None:
@@ -338,15 +362,15 @@ class Accounts:
             PasswordError: no password.
             AccountsError: no database.
         """
-        with self._open() as connection:
+        with self.open() as connection:
             name = connection.execute(select(user.c.name).where(user.c.id == number)).scalar()
         if name is None:
-            raise RefusedError("there is no such account any more")
+            raise RefusedError(_("there is no such account any more"))
         encoded = self._hasher.hash(checked(password, str(name)))
-        with self._open(write=True) as connection:
+        with self.open(write=True) as connection:
             connection.execute(update(user).where(user.c.id == number).values(password=encoded))
             connection.execute(delete(session).where(session.c.user_id == number))
-            self._note(connection, by, address, "change password", str(name), "done", "")
+            self.note_in(connection, by, address, "change password", str(name), "done", "")
         self._forget(number)
 
     def change_password(self, visitor: Visitor, old: str, new: str, address: str) -> None:
@@ -371,7 +395,7 @@ class Accounts:
             AccountsError: no database.
         """
         name = plain_name(name)
-        with self._open() as connection:
+        with self.open() as connection:
             number = connection.execute(select(user.c.id).where(user.c.name == name)).scalar()
         if number is None:
             self.add(name, password, "admin", "web password", "this machine")
@@ -394,16 +418,16 @@ class Accounts:
         except RefusedError:
             name = ""
         self.throttle.take(address, name)
-        with self._open() as connection:
+        with self.open() as connection:
             row = connection.execute(select(user).where(user.c.name == name)).first()
         if not self._hasher.verify(row.password if row else None, password) or row is None:
             log.warning("a wrong password for %r from %s", name, address)
             self.note(name or "nobody", address, "log in", "", "refused", "wrong name or password")
-            raise RefusedError("wrong name or password")
+            raise RefusedError(_("wrong name or password"))
         self.throttle.right(address, name)
         if self._hasher.is_old(row.password):
             encoded = self._hasher.hash(unicodedata.normalize("NFKC", password))
-            with self._open(write=True) as connection:
+            with self.open(write=True) as connection:
                 connection.execute(update(user).where(user.c.id == row.id).values(password=encoded))
         return Person(row.id, row.name, row.role, row.created, row.seen)
 
@@ -416,11 +440,11 @@ class Accounts:
             AccountsError: no database.
         """
         person = self._proved(name, password, address)
-        with self._open(write=True) as connection:
+        with self.open(write=True) as connection:
             if old:
                 connection.execute(delete(session).where(session.c.token == key_of(old)))
             token = self._begin(connection, person.id, address)
-            self._note(connection, person.name, address, "log in", "", "done", "")
+            self.note_in(connection, person.name, address, "log in", "", "done", "")
         if old:
             self._known.pop(key_of(old), None)
         return token
@@ -468,7 +492,7 @@ class Accounts:
         known, at = self._known.get(key, (None, 0.0))
         if known is not None and time.monotonic() - at < TRUST_S:
             return known
-        with self._open() as connection:
+        with self.open() as connection:
             row = connection.execute(
                 select(session, user.c.name, user.c.role)
                 .join(user, user.c.id == session.c.user_id)
@@ -490,13 +514,13 @@ class Accounts:
         return found
 
     def _change(self, key: str, **values: int) -> None:
-        with self._open(write=True) as connection:
+        with self.open(write=True) as connection:
             connection.execute(update(session).where(session.c.token == key).values(values))
         self._known.pop(key, None)
 
     def _forget(self, number: int) -> None:
         """What is remembered of that account's sessions."""
-        for key, (visitor, _) in list(self._known.items()):
+        for key, (visitor, _at) in list(self._known.items()):
             if visitor.id == number:
                 self._known.pop(key, None)
 
@@ -528,17 +552,58 @@ class Accounts:
         """
         mine = session.c.user_id == visitor.id if everywhere else session.c.token == visitor.key
         action = "log out everywhere" if everywhere else "log out"
-        with self._open(write=True) as connection:
+        with self.open(write=True) as connection:
             connection.execute(delete(session).where(mine))
-            self._note(connection, visitor.name, address, action, "", "done", "")
+            self.note_in(connection, visitor.name, address, action, "", "done", "")
         if everywhere:
             self._forget(visitor.id)
         else:
             self._known.pop(visitor.key, None)
 
+    def sessions(self) -> list[Session]:
+        """Everybody's open sessions, the last used first.
+
+        Raises:
+            AccountsError: no database.
+        """
+        now = self.now_ms
+        live = (session.c.seen > now - IDLE_MS) & (session.c.created > now - LONGEST_MS)
+        with self.open() as connection:
+            rows = connection.execute(
+                select(session, user.c.name, user.c.role)
+                .join(user, user.c.id == session.c.user_id)
+                .where(live)
+                .order_by(session.c.seen.desc())
+                .limit(KEPT)
+            ).all()
+        return [
+            Session(row.token, row.name, row.role, row.created, row.seen, row.unlocked, row.address)
+            for row in rows
+        ]
+
+    def end_session(self, key: str, by: str, address: str) -> str:
+        """End one session, at once; whose it was.
+
+        Raises:
+            RefusedError: it is over already.
+            AccountsError: no database.
+        """
+        with self.open(write=True) as connection:
+            name = connection.execute(
+                select(user.c.name)
+                .join(session, user.c.id == session.c.user_id)
+                .where(session.c.token == key)
+            ).scalar()
+            if name is None:
+                raise RefusedError(_("this session is over already"))
+            connection.execute(delete(session).where(session.c.token == key))
+            self.note_in(connection, by, address, "end session", str(name), "done", "")
+        self._known.pop(key, None)
+        return str(name)
+
     # -- audit -----------------------------------------------------------------------------------
 
-    def _note(
+    def note_in(
         self,
         connection: Connection,
         by: str,
@@ -548,6 +613,7 @@ class Accounts:
         result: str,
         detail: str,
     ) -> int:
+        """As :meth:`note`, within the transaction that does it."""
         row = {
             "ts": self.now_ms,
             "by_whom": by[:64],
@@ -568,8 +634,8 @@ class Accounts:
         Raises:
             AccountsError: no database.
         """
-        with self._open(write=True) as connection:
-            return self._note(connection, by, address, action, subject, result, detail)
+        with self.open(write=True) as connection:
+            return self.note_in(connection, by, address, action, subject, result, detail)
 
     def ended(self, number: int, result: str, detail: str) -> None:
         """How what was noted has ended.
@@ -578,7 +644,7 @@ class Accounts:
             AccountsError: no database.
         """
         values = {"result": result[:16], "detail": detail[:4000]}
-        with self._open(write=True) as connection:
+        with self.open(write=True) as connection:
             connection.execute(update(audit).where(audit.c.id == number).values(values))
 
     def deeds(self, limit: int = 50) -> Sequence[Deed]:
@@ -587,7 +653,7 @@ class Accounts:
         Raises:
             AccountsError: no database.
         """
-        with self._open() as connection:
+        with self.open() as connection:
             rows = connection.execute(select(audit).order_by(audit.c.id.desc()).limit(limit)).all()
         return [
             Deed(row.ts, row.by_whom, row.address, row.action, row.subject, row.result, row.detail)

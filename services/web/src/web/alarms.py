@@ -19,12 +19,14 @@ from sunmesh.mqtt import Message
 from sunmesh.topics import parse
 from sunmesh.vocabulary import VOCABULARY
 
-from . import words
+from . import text, told, words
 from .board import TEST, Board
-from .controls import NOTIFIER
-from .live import ALARMS, State, Stream
+from .controls import NOTIFIER, STAGE_TEXTS
+from .live import ALARMS, State
 from .orders import Orders
 from .queries import HistoryError, PastAlarm
+from .streams import Stream
+from .text import N_, _
 
 log = logging.getLogger(__name__)
 
@@ -42,22 +44,22 @@ MOST_PAGES = 500
 ORDER = {"critical": 0, "warning": 1, "info": 2}
 
 STATE_TEXTS = {
-    "waiting": "on its way",
-    "sent": "sent",
-    "digest": "sent, together with others",
-    "delivered": "arrived",
-    "read": "read",
-    "acknowledged": "acknowledged there",
-    "failed": "not delivered",
-    "expired": "too late, not sent",
-    "cancelled": "not needed any more",
+    "waiting": N_("on its way"),
+    "sent": N_("sent"),
+    "digest": N_("sent, together with others"),
+    "delivered": N_("arrived"),
+    "read": N_("read"),
+    "acknowledged": N_("acknowledged there"),
+    "failed": N_("not delivered"),
+    "expired": N_("too late, not sent"),
+    "cancelled": N_("not needed any more"),
 }
 KIND_TEXTS = {
     "raised": "",
-    "worse": "that it became worse",
-    "cleared": "that it is over",
-    "reminder": "reminder",
-    "escalation": "because nobody answered",
+    "worse": N_("that it became worse"),
+    "cleared": N_("that it is over"),
+    "reminder": N_("reminder"),
+    "escalation": N_("because nobody answered"),
 }
 TONES = {"waiting": "pending", "failed": "bad", "expired": "bad"}
 
@@ -161,7 +163,7 @@ def root_of(raised: Mapping[Key, Alarm], key: Key) -> Key:
     passed = [key]
     while True:
         cause = raised[passed[-1]].cause or ""
-        device, _, code = cause.partition("/")
+        device, _slash, code = cause.partition("/")
         if (device, code) not in raised:
             return passed[-1]
         if (device, code) in passed:  # they accuse each other
@@ -178,6 +180,9 @@ def value_text(value: Value, data: Mapping[str, Value]) -> str:
     """What an alarm was raised for; its unit is that of the quantity in ``data`` that it equals."""
     if value is None or isinstance(value, bool) or value == "" or isinstance(value, list):
         return ""
+    shown = data.get("value")
+    if isinstance(shown, str):  # as its detector writes it; a count of one says nothing
+        return "" if shown.isdigit() else told.written("value", shown)
     for name, each in data.items():
         if name in VOCABULARY and each == value:
             return words.value(name, value)
@@ -278,27 +283,29 @@ class AlarmBook:
         raised = _raised(self.live.state())
         alarm = raised.get(key)
         if alarm is None:
-            raise RefusedError("this alarm is over, or never was")
+            raise RefusedError(_("this alarm is over, or never was"))
         if alarm.id != number:
-            raise RefusedError("it was over and has come again since your page was loaded")
+            raise RefusedError(_("it was over and has come again since your page was loaded"))
         self._recall(raised)
         known = self._acks.get(key)
         if known is not None and known.id == number:
             return False
         mesh = self.live.mesh
         if mesh is None or not mesh.connected:
-            raise RefusedError("the broker does not answer; nothing was sent")
+            raise RefusedError(_("the broker does not answer; nothing was sent"))
         subject = f"{device}/{code}"
         try:
             self.orders.accounts.note(
                 by, address, "acknowledge", subject[:64], "done", f"{alarm.title} (id {number})"
             )
         except SunmeshError as err:
-            raise RefusedError(f"the audit cannot be written, so nothing was sent: {err}") from err
+            raise RefusedError(
+                _("the audit cannot be written, so nothing was sent: %(why)s", why=err)
+            ) from err
         now = self.live.now()
         ack = Ack(number, by, clock.iso(now))
         if not mesh.publish(mesh.topics.alarm_ack(device, code), encode(ack)):
-            raise RefusedError("the broker took no more messages")
+            raise RefusedError(_("the broker took no more messages"))
         self._take(key, Seen(number, by, clock.epoch_ms(now)))
         self.live.wake()
         return True
@@ -324,7 +331,8 @@ class AlarmBook:
         return seen if seen is not None and seen.id == alarm.id else None
 
     def _push(self, target: str, done: Delivered) -> PushRow:
-        parts = [STATE_TEXTS[done.state], KIND_TEXTS.get(done.kind, done.kind), done.detail]
+        kind = KIND_TEXTS.get(done.kind, done.kind)
+        parts = [_(STATE_TEXTS[done.state]), _(kind) if kind else "", done.detail]
         ms = clock.epoch_ms(clock.parse(done.ts))
         return PushRow(
             target=target,
@@ -345,20 +353,21 @@ class AlarmBook:
         device, code = key
         seen = self._seen(key, alarm)
         start = since_ms(alarm)
-        cause_device, _, cause_code = (alarm.cause or "").partition("/")
-        cause = f"{words.title(cause_device)}: {words.code(cause_code)}" if cause_code else ""
+        own = told.tell(alarm, device, code)
+        cause_device, _slash, cause_code = (alarm.cause or "").partition("/")
+        cause = f"{words.title(cause_device)}: {told.name(cause_code)}" if cause_code else ""
         return AlarmRow(
             device=device,
             code=code,
             id=alarm.id,
             where=words.title(device),
-            title=alarm.title,
-            text=alarm.text,
+            title=own.title,
+            text=own.text,
             severity=alarm.severity,
             value=value_text(alarm.value, alarm.data),
             since=self._at(start),
             since_ms=start,
-            advice=alarm.advice,
+            advice=own.advice,
             flapping=alarm.flapping,
             cause=cause,
             acked_by=seen.by if seen else "",
@@ -366,6 +375,12 @@ class AlarmBook:
             pushes=self._pushes(key, alarm.id),
             followers=followers,
         )
+
+    def open_ones(self) -> list[tuple[Key, Alarm, Seen | None]]:
+        """Every alarm that is raised, and who has seen it."""
+        raised = _raised(self.live.state())
+        self._recall(raised)
+        return [(key, alarm, self._seen(key, alarm)) for key, alarm in raised.items()]
 
     def badge(self) -> str:
         """How many open alarms nobody has seen; consequences do not count. Empty = none."""
@@ -408,13 +423,18 @@ class AlarmBook:
     def _last(self, state: State) -> str:
         """The alarm that ended last, in a sentence."""
         ended = [
-            (clock.epoch_ms(clock.parse(alarm.ts)), alarm.title, key[0])
+            (clock.epoch_ms(clock.parse(alarm.ts)), told.tell(alarm, *key).title, key[0])
             for key, alarm in state.alarms.items()
             if alarm.state == "cleared" and key != TEST
         ]
         if ended:
             ms, title, device = max(ended)
-            return f"The last one was “{title}” ({words.title(device)}), over at {self._at(ms)}."
+            return _(
+                "The last one was “%(title)s” (%(device)s), over since %(when)s.",
+                title=title,
+                device=words.title(device),
+                when=self._at(ms),
+            )
         try:
             found = [each for each in self.board.history.past_alarms(most=5) if _is_real(each)]
         except HistoryError:
@@ -423,16 +443,21 @@ class AlarmBook:
             return ""
         last = found[0]
         when = self._at(last.end or last.start)
-        return f"The last one was “{last.title}” ({words.title(last.device)}), {when}."
+        return _(
+            "The last one was “%(title)s” (%(device)s), %(when)s.",
+            title=self._past_told(last).title,
+            device=words.title(last.device),
+            when=when,
+        )
 
     def _why_no_notifier(self, state: State) -> str:
         if not self.live.connected:
-            return "the broker does not answer"
+            return _("the broker does not answer")
         service = state.services.get(NOTIFIER)
         if service is None:
-            return "there is no notifier, so nobody is told but who looks here"
+            return _("there is no notifier, so nobody is told but who looks here")
         if service.state != "online":
-            return "the notifier is not running, so nobody is told but who looks here"
+            return _("the notifier is not running, so nobody is told but who looks here")
         return ""
 
     def _channels(self) -> list[PushRow]:
@@ -458,11 +483,18 @@ class AlarmBook:
         detail = order.whole[-1].detail if order.whole else ""
         at = self._at(order.ms)
         if stage == "applied":
-            return Test(f"Asked for at {at}: {detail or 'it is on its way'}.", "good", pushes)
+            done = detail or _("it is on its way")
+            return Test(_("Asked for at %(when)s: %(done)s.", when=at, done=done), "good", pushes)
         if order.is_pending(clock.epoch_ms(self.live.now())):
-            return Test(f"Asked for at {at}.", "pending", pushes)
-        why = detail or ("the notifier does not answer" if stage == "silent" else stage)
-        return Test(f"Asked for at {at}, but {why}.", "bad", pushes)
+            return Test(_("Asked for at %(when)s.", when=at), "pending", pushes)
+        why = detail or (
+            _("the notifier does not answer")
+            if stage == "silent"
+            else _(STAGE_TEXTS[stage])
+            if stage in STAGE_TEXTS
+            else stage
+        )
+        return Test(_("Asked for at %(when)s, but: %(why)s.", when=at, why=why), "bad", pushes)
 
     def past(self, device: str, page: int) -> Past:
         """A page of the history, in words."""
@@ -476,15 +508,22 @@ class AlarmBook:
         rows = [self._past_row(each) for each in found[:PAGE]]
         return Past(rows, devices, device, page, len(found) > PAGE)
 
+    @staticmethod
+    def _past_told(each: PastAlarm) -> told.Told:
+        """An alarm of the history; its values are not kept, so what needs them stays English."""
+        kept = Alarm(each.id, "raised", "info", each.title, each.text, "", each.value)
+        return told.tell(kept, each.device, each.code)
+
     def _past_row(self, each: PastAlarm) -> PastRow:
-        lasted = "not over"
+        lasted = _("not over")
         if each.end is not None:
             seconds = (each.end - each.start) / 1000
-            lasted = f"for {words.age(seconds)}"
+            lasted = _("for %(span)s", span=words.age(seconds))
+        own = self._past_told(each)
         return PastRow(
             where=words.title(each.device),
-            title=each.title,
-            text=each.text,
+            title=own.title,
+            text=own.text,
             severity=each.severity,
             when=self._at(each.start),
             lasted=lasted,
@@ -496,7 +535,7 @@ class AlarmBook:
 
     def open(self) -> Stream | None:
         """A stream that says when the page is to be fetched anew; None when there are too many."""
-        with self._marking:
+        with self._marking, text.use(text.DEFAULT):  # the mark is of no language
             self._mark = self.view().mark
             stream = self.board.streams.open("alarms")
             if stream is not None:

@@ -1,40 +1,58 @@
 """The Flask application: blueprints, headers, error pages. Nothing here reads or writes values."""
 
-import hashlib
 import mimetypes
-from functools import cache
 from http import HTTPStatus
-from pathlib import Path
 
-from flask import Flask, Response, render_template, request, url_for
+from flask import Flask, Response, render_template, request
 from sunmesh.config import Site
 from werkzeug.exceptions import HTTPException
 
-from . import __version__, words
+from . import __version__, text, words
 from .accounts import Accounts
 from .alarms import AlarmBook
+from .api_doc import ROOT
+from .app_shell import STATIC, asset
 from .board import Board
+from .compress import compress
 from .config import web_of
 from .controls import Controls
-from .guard import guard
+from .database import Database
+from .feed import Feed
+from .guard import guard, mark
+from .keys import Keys
 from .live import Live
 from .orders import Orders
+from .pages import offered
 from .queries import History
-from .views import account, alarms, control, day, now
-
-NAVIGATION = (
-    ("now.page", "Now"),
-    ("day.today", "Day"),
-    ("control.page", "Control"),
-    ("alarms.page", "Alarms"),
+from .rules_book import RuleBook
+from .services import ServiceBook
+from .text import N_
+from .views import (
+    account,
+    alarms,
+    api,
+    battery,
+    control,
+    data,
+    day,
+    devices,
+    history,
+    look,
+    money,
+    more,
+    now,
+    rules,
+    setup,
+    system,
+    wall,
 )
-"""Endpoint and name of each page, in order."""
+from .wellbeing import HealthBook
 
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; "
-        "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; "
-        "frame-ancestors 'none'"
+        "connect-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; "
+        "form-action 'self'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -43,35 +61,54 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+VIEWS = (
+    now,
+    day,
+    history,
+    battery,
+    devices,
+    wall,
+    control,
+    rules,
+    alarms,
+    money,
+    data,
+    system,
+    setup,
+    more,
+    look,
+    api,
+    account,
+)
+"""A module with a blueprint for each page."""
 YEAR_S = 31_536_000
-STATIC = Path(__file__).parent / "static"
 
 ADVICE = {
-    HTTPStatus.NOT_FOUND: "Nothing lives at this address.",
-    HTTPStatus.METHOD_NOT_ALLOWED: "This page can only be read.",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "That is more than any form here has.",
-    HTTPStatus.INTERNAL_SERVER_ERROR: (
+    HTTPStatus.NOT_FOUND: N_("Nothing lives at this address."),
+    HTTPStatus.METHOD_NOT_ALLOWED: N_("This page can only be read."),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: N_("That is more than any form here has."),
+    HTTPStatus.INTERNAL_SERVER_ERROR: N_(
         "The portal made a mistake. Its log says where; the rest of the house is not touched by it."
     ),
 }
+PHRASES = {
+    HTTPStatus.BAD_REQUEST: N_("That could not be understood"),
+    HTTPStatus.UNAUTHORIZED: N_("Log in first"),
+    HTTPStatus.FORBIDDEN: N_("Not allowed"),
+    HTTPStatus.NOT_FOUND: N_("Not found"),
+    HTTPStatus.METHOD_NOT_ALLOWED: N_("Not possible"),
+    HTTPStatus.CONFLICT: N_("Not now"),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: N_("Too large"),
+    HTTPStatus.UNPROCESSABLE_ENTITY: N_("That cannot be"),
+    HTTPStatus.TOO_MANY_REQUESTS: N_("Too often"),
+    HTTPStatus.INTERNAL_SERVER_ERROR: N_("A mistake of the portal"),
+    HTTPStatus.SERVICE_UNAVAILABLE: N_("Not possible at the moment"),
+}
+"""What an error page says above all, and what it says where nobody said more."""
 
 mimetypes.init(())  # our own few types are built in; the system's thousand cost memory
 mimetypes.add_type("application/manifest+json", ".webmanifest")
 mimetypes.add_type("font/woff2", ".woff2")
-
-
-@cache
-def _mark(name: str) -> str:
-    """A mark of a static file's content, so that browsers may keep it for ever."""
-    file = STATIC / name
-    if not file.is_file():
-        return "0"
-    return hashlib.blake2b(file.read_bytes(), digest_size=5).hexdigest()
-
-
-def asset(name: str) -> str:
-    """The address of a static file."""
-    return url_for("static", filename=name, v=_mark(name))
 
 
 def create_app(
@@ -101,23 +138,46 @@ def create_app(
     controls = controls or Controls(board, Orders(board.live, accounts))
     book = book or AlarmBook(board, controls.orders)
     app = Flask(__name__, static_folder=str(STATIC), template_folder="templates")
+    compress(app)
     app.config["MAX_CONTENT_LENGTH"] = 64 * 1024
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
+    app.jinja_env.filters["sentence"] = words.sentence
     app.extensions["board"] = board
     app.extensions["accounts"] = accounts
+    app.extensions["keys"] = Keys(accounts)
+    app.extensions["services"] = ServiceBook(board.live.mesh, config.devices, board.live.now)
     app.extensions["controls"] = controls
     app.extensions["alarms"] = book
-    for each in (now, day, control, alarms, account):
+    app.extensions["rules"] = RuleBook(board.live, controls.orders)
+    app.extensions["health"] = HealthBook(board.live)
+    app.extensions["feed"] = Feed(board.live, board.streams)
+    app.extensions["database"] = Database(config.database.sqlalchemy_url(), board.history)
+    app.jinja_env.add_extension("jinja2.ext.i18n")
+    app.jinja_env.install_gettext_callables(  # type: ignore[attr-defined]
+        text.gettext, text.ngettext, newstyle=True
+    )
+
+    @app.before_request
+    def speak() -> None:
+        kept = request.cookies.get(look.COOKIE, "")
+        wanted = [code for code, _ in request.accept_languages]
+        text.speak(kept if kept in text.LANGUAGES else text.choose(wanted))
+
+    for each in VIEWS:
         app.register_blueprint(each.blueprint)
     guard(app, web)
+    pages = offered(app.view_functions)
 
     @app.context_processor
     def common() -> dict[str, object]:
         return {
             "asset": asset,
             "badge": book.badge(),
-            "navigation": NAVIGATION,
+            "csrf_token": mark,
+            "language": text.language(),
+            "languages": text.LANGUAGES,
+            "pages": pages,
             "site_title": words.title(config.site.name),
             "version": __version__,
         }
@@ -136,12 +196,15 @@ def create_app(
         return response
 
     @app.errorhandler(HTTPException)
-    def failed(err: HTTPException) -> tuple[str, int]:
+    def failed(err: HTTPException) -> tuple[str, int] | Response:
         code = err.code or 500
         status = HTTPStatus(code)
         own = err.description if isinstance(err.description, str) else ""
         plain = own == type(err).description or code >= HTTPStatus.INTERNAL_SERVER_ERROR
-        text = ADVICE.get(status, own) if plain else own
-        return render_template("error.html", code=code, title=status.phrase, text=text), code
+        said = text.gettext(ADVICE[status]) if plain and status in ADVICE else own
+        if request.path.startswith(ROOT):
+            return api.problem(code, said, getattr(err, "valid_methods", None))
+        title = text.gettext(PHRASES[status]) if status in PHRASES else status.phrase
+        return render_template("error.html", code=code, title=title, text=said), code
 
     return app

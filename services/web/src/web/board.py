@@ -10,8 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
 import msgspec
@@ -21,13 +21,15 @@ from sunmesh import clock
 from sunmesh.config import Site
 from sunmesh.vocabulary import VOCABULARY
 
-from . import __version__, flow, words
+from . import __version__, flow, sofar, text, told, words
 from .config import WebConfig
 from .energy import Books
 from .house import GRID_PRESENT_V, Device, Freshness, House, combine
-from .live import Live, State, Stream, Streams
-from .queries import History, HistoryError
+from .live import Live, State
+from .queries import BUCKET_MS, Day, History, HistoryError, explain
 from .sentence import Lost, Situation, headline
+from .streams import Stream, Streams
+from .text import N_, _, ngettext
 
 log = logging.getLogger(__name__)
 
@@ -37,22 +39,48 @@ PAUSE_S = 0.05
 """Least time between two events; a burst of messages becomes one."""
 FACTS_S = 20.0
 LEARN_S = 3 * 3600.0
+COULD_S = 120.0
 SMOOTH_S = 300.0
 """Remaining hours are worked out from the power of the last minutes, not from a kettle."""
 GRACE_S = 5.0
 """So long after the start nobody complains that the broker has not answered."""
+CONTROLLER = "controller"
+AUTOMATICS = 3
+"""So many rules are told on *Now*; the page Rules has all."""
 BARS = 8
-CHIEF = ("pv_power_w", "grid_power_w", "temperature_c", "battery_soc_percent")
-"""What is said of a device in one line: the first of these that it has."""
 DISAGREE_S = 60.0
 """Meters are read one after the other; only what lasts so long is a disagreement."""
 NOTHING: Books = Books()
 PLACES = {name: place for place, name in enumerate(VOCABULARY)}
 
+LOST = "device_lost"
+"""The alarm of a device that does not answer, which is said with more of it than an alarm has."""
 TEST = ("notifier", "test")
 """The alarm that is none: it tries the ways to people."""
 
 BROKEN = frozenset({"offline", "identity_mismatch"})
+
+UNHEALTHY_SPREAD_V = 0.05
+"""Cells further apart are said of the battery; closer ones are of no interest on *Now*."""
+SOURCES = {
+    "bms": ("B", N_("as the battery's own management says")),
+    "pl80": ("S", N_("as the charge controller counts")),
+    "axpert": ("I", N_("as the inverter guesses from the voltage")),
+    "group": ("G", N_("of all packs together")),
+}
+"""Who says the state of charge: a letter, and what it stands for."""
+IDLE = {
+    "recorder": N_("Nothing is being stored now; the broker keeps it for later. Start it."),
+    "simulator": N_("The demo house stands still. Start it."),
+    "controller": N_("No rule acts now; what it switched falls back to its safe state. Start it."),
+    "notifier": N_("Nobody is told of alarms now, but who looks here. Start it."),
+    "watch": N_("No alarm is raised now. Start it."),
+    "bookkeeper": N_("Energy is booked later, once it runs again. Start it."),
+}
+ANY_IDLE = N_("Start it.")
+"""What it means that a service does not run."""
+CHANNEL = "now."
+"""Open pages hear of *Now* under this name and their language."""
 
 Look = Freshness | Literal["asleep"]
 Level = Literal["info", "warning", "critical"]
@@ -66,64 +94,39 @@ class Facts:
     yesterday: Books = NOTHING
     capacity_kwh: float | None = None
     grid_seen: int | None = None
+    before: Mapping[str, float] = field(default_factory=dict)
+    """Yesterday's energies up to this time of day [kWh]."""
+    could_w: float | None = None
+    """What the panels could give, while the battery is full."""
     error: str = ""
+    cause: Exception | None = None
     ready: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Banner:
-    """Something to act on."""
+    """Something to act on. ``link``: the endpoint where that is done, with its arguments."""
 
     level: Level
     title: str
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One value in words. ``quality``: empty, ``suspect``, ``stale`` or ``lost``."""
-
-    key: str
-    label: str
-    text: str
-    quality: str = ""
-    meaning: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class MemberView:
-    """One device that is read through another: its name, its chief value, its age."""
-
-    name: str
-    title: str
-    key: str
-    text: str
-    ms: int
-    period_ms: int
-    freshness: Look
-    last_seen: str
+    link: tuple[str, Mapping[str, str]] | None = None
+    action: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceView:
-    """One device in words."""
+    """How fresh a device is, and whether it complains; all that it says is on its own page."""
 
     name: str
     title: str
-    subtitle: str
     service: str
     ms: int
     period_ms: int
     freshness: Look
-    status: str
     last_seen: str
-    warnings: Sequence[str]
-    notes: Sequence[str]
-    rows: Sequence[Row]
-    settings: Sequence[Row]
-    settings_read: str
-    identity: Sequence[Row]
-    members: Sequence[MemberView] = ()
+    warnings: str = ""
+    quality: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,16 +143,37 @@ class BatteryView:
     usual: str
     source: str
     device: str
+    letter: str = ""
+    says: str = ""
+    spread: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One energy of the day. ``note``: where it comes from."""
+    """One figure of the day.
+
+    Attributes:
+        note: where it comes from, and what it was yesterday by this time.
+        change: how far it is from that, with its sign; empty where that is not known.
+        trend: the same without numbers.
+    """
 
     key: str
     label: str
     text: str
     note: str = ""
+    change: str = ""
+    trend: Literal["", "more", "less", "same"] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Automatic:
+    """A rule that acts, or would."""
+
+    name: str
+    title: str
+    mode: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +192,20 @@ class View:
     battery: BatteryView | None
     tiles: Sequence[Tile]
     today_note: str
+    surplus: str = ""
+    automatics: Sequence[Automatic] = ()
     badge: str = ""
     layout: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What open pages of one language show."""
+
+    now: int = 0
+    offset: int = 0
+    layout: str = ""
+    slots: Mapping[str, str] = field(default_factory=dict)
 
 
 def slots(view: View) -> dict[str, str]:
@@ -180,6 +216,7 @@ def slots(view: View) -> dict[str, str]:
         "bars": view.bars_note,
         "today": view.today_note,
         "spoken": view.picture.spoken,
+        "surplus": view.surplus,
     }
     for node in view.picture.nodes:
         key = f"node.{node.key}"
@@ -200,6 +237,8 @@ def slots(view: View) -> dict[str, str]:
         result |= {
             "battery.soc": battery.soc,
             "battery.unit": "%" if battery.level else "",
+            "battery.letter": battery.letter,
+            "battery.spread": battery.spread,
             "battery.level": battery.level,
             "battery.direction": battery.direction,
             "battery.watts": battery.watts,
@@ -209,28 +248,29 @@ def slots(view: View) -> dict[str, str]:
             "battery.usual": battery.usual,
         }
     for tile in view.tiles:
-        result |= {f"tile.{tile.key}": tile.text, f"tile.{tile.key}.note": tile.note}
+        key = f"tile.{tile.key}"
+        result |= {
+            key: tile.text,
+            f"{key}.note": tile.note,
+            f"{key}.change": tile.change,
+            f"{key}.trend": tile.trend,
+        }
+    for rule in view.automatics:
+        result[f"rule.{rule.name}"] = rule.text
     for device in view.devices:
         key = f"device.{device.name}"
         result |= {
             f"{key}.ms": str(device.ms),
             f"{key}.period": str(device.period_ms),
             f"{key}.state": device.freshness,
-            f"{key}.status": device.status,
             f"{key}.seen": device.last_seen,
-            f"{key}.settings": device.settings_read,
+            f"{key}.warnings": device.warnings,
         }
-        for row in (*device.rows, *device.settings):
-            result |= {f"{key}.{row.key}": row.text, f"{key}.{row.key}.q": row.quality}
-        for member in device.members:
-            key = f"device.{member.name}"
-            result |= {
-                f"{key}.ms": str(member.ms),
-                f"{key}.period": str(member.period_ms),
-                f"{key}.state": member.freshness,
-                f"{key}.seen": member.last_seen,
-                f"{key}.{member.key}": member.text,
-            }
+    for name, quantity in _pointed(view):
+        owner = next((each for each in view.devices if each.name == name), None)
+        if owner is not None:
+            old = "lost" if owner.freshness in ("lost", "asleep") else ""
+            result[f"device.{name}.{quantity}.q"] = owner.quality.get(quantity) or old
     return result
 
 
@@ -254,6 +294,10 @@ class Board:
         self.streams = Streams(config.streams)
         self.badge: Callable[[], str] = str
         """How many alarms nobody has seen; the alarms' book puts its own here."""
+        self.failures: Callable[[], Sequence[Banner]] = tuple
+        """What was asked for and not done; the controls put their own here."""
+        self.worth: Callable[[date, datetime], Tile | None] = _nothing
+        """What the day came to in money by now; whoever knows tariffs puts it here."""
         self._facts = Facts()
         self._asked = time.monotonic()
         self._learned_at = float("-inf")
@@ -263,10 +307,8 @@ class Board:
         self._agreed_at: datetime | None = None
         self._suns: dict[Any, tuple[datetime | None, datetime | None]] = {}
         self._lock = threading.Lock()
-        self._sent: dict[str, str] = {}
-        self._layout = ""
-        self._now = 0
-        self._offset = 0
+        self._sent: dict[str, _Sent] = {}
+        self._could: tuple[float, float | None] = (float("-inf"), None)
 
     # -- facts ------------------------------------------------------------------------------------
 
@@ -287,16 +329,52 @@ class Board:
                 seen = self.history.last_above(pair, GRID_PRESENT_V, clock.epoch_ms(now))
             elif house.grid_present:
                 seen = None
-            self._facts = Facts(today.books, yesterday.books, self._capacity, seen, ready=True)
+            self._facts = Facts(
+                today.books,
+                yesterday.books,
+                self._capacity,
+                seen,
+                self._before(yesterday, clock.epoch_ms(now) - today.start),
+                self._could_give(today, house, clock.epoch_ms(now)),
+                ready=True,
+            )
         except HistoryError as err:
             if self._facts.error != str(err):
                 log.warning("%s", err)
-            self._facts = replace(self._facts, error=str(err), ready=True)
+            cause = err.__cause__ if isinstance(err.__cause__, Exception) else None
+            self._facts = replace(self._facts, error=str(err), cause=cause, ready=True)
         except Exception:
             log.exception("today's books failed")
             self._facts = replace(
-                self._facts, error="the day could not be summed up; the portal's log says why"
+                self._facts, error=N_("the day could not be summed up; the portal's log says why")
             )
+
+    def _before(self, yesterday: Day, elapsed_ms: int) -> Mapping[str, float]:
+        """Yesterday's energies up to this time of day: of the books, else of its points."""
+        end = min(yesterday.start + elapsed_ms, yesterday.end)
+        if yesterday.books.flags:
+            with suppress(HistoryError), self.history.reading() as connection:
+                return sofar.booked(connection, yesterday.start, end)
+        return sofar.summed(yesterday.points, end)
+
+    def _could_give(self, today: Day, house: House, now: int) -> float | None:
+        """What the panels could give; asked now and then, and only while the battery is full."""
+        since = sofar.full_since(today.points)
+        if since is None or (house.soc or 0.0) < sofar.LEFT_PERCENT:
+            return None
+        asked, could = self._could
+        if time.monotonic() - asked > COULD_S:
+            with suppress(HistoryError), self.history.reading() as connection:
+                start = since - sofar.COMPARED_MS - BUCKET_MS
+                best = sofar.best_days(connection, start, now + BUCKET_MS)
+                could = sofar.could_give(best, today.points, now)
+            self._could = (time.monotonic(), could)
+        return could
+
+    def facts(self) -> Facts:
+        """What the database knew a moment ago; it is kept up to date while somebody asks."""
+        self._asked = time.monotonic()
+        return self._facts
 
     # -- the view ---------------------------------------------------------------------------------
 
@@ -313,17 +391,7 @@ class Board:
         lost_since = self.live.broker_lost_since()
         if time.monotonic() - self._started < GRACE_S and not self.live.connected:
             lost_since = None
-        shown = [
-            replace(
-                self._device(device, state, now_ms),
-                members=[
-                    self._member(member, now_ms)
-                    for member in everything
-                    if member.behind == device.name
-                ],
-            )
-            for device in devices
-        ]
+        shown = [self._device(device, now_ms) for device in devices]
         full_at, empty_at, usual = self._ends(house, facts, now, now_ms, devices)
         sunrise, sunset = self._sun(now)
         sentence = headline(
@@ -368,11 +436,17 @@ class Board:
             banners=self._banners(state, everything, facts, lost_since, now),
             devices=shown,
             bars=bars,
-            bars_note=f"{fresh} of {len(shown)} devices fresh" if len(shown) > BARS else "",
+            bars_note=(
+                _("%(fresh)s of %(all)s devices fresh", fresh=fresh, all=len(shown))
+                if len(shown) > BARS
+                else ""
+            ),
             picture=flow.picture(house),
-            battery=self._battery(house, full_at, empty_at, usual, now),
-            tiles=self._tiles(house, facts),
+            battery=self._battery(house, devices, full_at, empty_at, usual, now),
+            tiles=self._tiles(house, facts, now),
             today_note=self._today_note(facts),
+            surplus=self._surplus(house, facts),
+            automatics=self._automatics(state),
             badge=self.badge(),
         )
         return replace(view, layout=_layout(view))
@@ -386,7 +460,7 @@ class Board:
         return house
 
     def _lost(self, device: Device, now_ms: int) -> Lost | None:
-        name = words.title(device.name).lower()
+        name = words.named(device.name)
         if device.state == "identity_mismatch":
             return Lost(name, "mismatch")
         if device.state == "sleeping" and device.freshness(now_ms) != "fresh":
@@ -397,112 +471,29 @@ class Board:
             return Lost(name, "silent", words.local(_last_read(device), self.zone))
         return None
 
-    def _device(self, device: Device, state: State, now_ms: int) -> DeviceView:
-        memory = state.devices.get(device.name)
-        info = memory.info if memory else None
-        settings = memory.settings if memory else None
+    def _device(self, device: Device, now_ms: int) -> DeviceView:
+        """One device in words."""
         freshness = _look(device, now_ms)
         now = words.local(now_ms, self.zone)
         seen = ""
         if freshness == "asleep":
-            seen = "sleeps"
+            seen = _("sleeps")
         elif device.ms is None:
-            seen = f"never seen; look at {device.service}"
+            seen = _("never seen; look at %(service)s", service=device.service)
         elif freshness == "lost":
             moment = words.clock(words.local(_last_read(device), self.zone), now)
-            seen = f"last seen {moment}; look at {device.service}"
-        status = {
-            "": "",
-            "online": "",
-            "sleeping": "sleeps",
-            "offline": "does not answer",
-            "identity_mismatch": "is another device than configured",
-            "refusing": "refuses to answer",
-        }.get(device.state, device.state)
-        if device.reason and device.state != "online":
-            status = f"{status}: {device.reason}"
-        warnings, notes = _warnings(device.values)
-        identity = []
-        if info is not None:
-            identity = [
-                Row(key, label, str(text))
-                for key, label, text in (
-                    ("manufacturer", "Maker", info.manufacturer),
-                    ("model", "Model", info.model),
-                    ("serial", "Serial number", info.serial),
-                    ("firmware", "Firmware", info.firmware),
-                    ("protocol", "Protocol", info.protocol),
-                    ("port", "Port", info.port),
-                )
-                if text
-            ]
-            identity += [
-                Row(f"nameplate.{name}", words.label(name), words.value(name, value))
-                for name, value in info.nameplate.items()
-            ]
-        subtitle = " ".join(
-            text for text in ((info.manufacturer, info.model) if info else ()) if text
-        )
+            seen = _("last seen %(when)s; look at %(service)s", when=moment, service=device.service)
+        count = len(_warnings(device.values)) if freshness in ("fresh", "late") else 0
         return DeviceView(
             name=device.name,
             title=words.title(device.name),
-            subtitle=subtitle or device.family,
             service=device.service,
             ms=device.ms or 0,
             period_ms=round(device.period_s * 1000),
             freshness=freshness,
-            status=status,
             last_seen=seen,
-            warnings=warnings,
-            notes=notes,
-            rows=[
-                Row(
-                    name,
-                    words.label(name),
-                    words.value(name, value),
-                    device.quality.get(name) or ("lost" if freshness in ("lost", "asleep") else ""),
-                    words.meaning(name),
-                )
-                for name, value in sorted(device.values.items(), key=_by_vocabulary)
-            ],
-            settings=[
-                Row(name, words.label(name), words.value(name, value), "", words.meaning(name))
-                for name, value in sorted(
-                    settings.values.items() if settings else (), key=_by_vocabulary
-                )
-            ],
-            settings_read=(
-                f"as read {words.clock(clock.parse(settings.ts).astimezone(self.zone), now)}"
-                if settings
-                else ""
-            ),
-            identity=identity,
-        )
-
-    def _member(self, device: Device, now_ms: int) -> MemberView:
-        """One line for a device behind another."""
-        key = next((name for name in CHIEF if name in device.values), "")
-        if not key:
-            key = next((n for n, v in device.values.items() if isinstance(v, int | float)), "none")
-        value = device.values.get(key)
-        freshness = _look(device, now_ms)
-        now = words.local(now_ms, self.zone)
-        seen = ""
-        if freshness == "asleep":
-            seen = "sleeps"
-        elif device.ms is None:
-            seen = "never seen"
-        elif freshness == "lost":
-            seen = f"last seen {words.clock(words.local(_last_read(device), self.zone), now)}"
-        return MemberView(
-            name=device.name,
-            title=words.title(device.name),
-            key=key,
-            text=words.NONE if freshness in ("lost", "asleep") else words.value(key, value),
-            ms=device.ms or 0,
-            period_ms=round(device.period_s * 1000),
-            freshness=freshness,
-            last_seen=seen,
+            warnings=ngettext("%(num)d warning", "%(num)d warnings", count) if count else "",
+            quality=device.quality,
         )
 
     def _banners(
@@ -513,7 +504,7 @@ class Board:
         lost_since: datetime | None,
         now: datetime,
     ) -> list[Banner]:
-        """Broker, database, devices, services, alarms: each with what to do."""
+        """Broker, database, devices, services, alarms, orders: each with what to do."""
 
         def at(moment: datetime) -> str:
             return words.clock(moment.astimezone(self.zone), now)
@@ -524,26 +515,25 @@ class Board:
             result.append(
                 Banner(
                     "critical",
-                    "The broker does not answer",
-                    f"No contact with {broker.host}:{broker.port} since {at(lost_since)}. "
-                    "What stands here is the last that was heard. Look at mosquitto.",
+                    _("The broker does not answer"),
+                    _(
+                        "No contact with %(address)s since %(when)s. What stands here is the last "
+                        "that was heard. Look at mosquitto.",
+                        address=f"{broker.host}:{broker.port}",
+                        when=at(lost_since),
+                    ),
                 )
             )
         if facts.error:
-            result.append(Banner("warning", "No history", facts.error.capitalize() + "."))
+            result.append(Banner("warning", _("No history"), words.sentence(self._why(facts))))
         for device in devices:
             if not device.behind:
                 result += self._device_banner(device, state, lost_since, now)
                 result += _members_banner(device, devices)
         for name, service in state.services.items():
             if service.state == "offline" and name != "web" and not name.startswith("collector-"):
-                effect = {
-                    "recorder": "Nothing is being stored now; the broker keeps it for later.",
-                    "simulator": "The demo house stands still.",
-                }.get(name, "")
-                result.append(
-                    Banner("warning", f"{name} is not running", f"{effect} Start it.".strip())
-                )
+                title = _("%(service)s is not running", service=name)
+                result.append(Banner("warning", title, _(IDLE.get(name, ANY_IDLE))))
         shown = {banner.title for banner in result}
         order = {"critical": 0, "warning": 1, "info": 2}
         open_keys = {key for key, alarm in state.alarms.items() if alarm.state == "raised"}
@@ -556,12 +546,24 @@ class Board:
         raised.sort(key=lambda item: (order[item[1].severity], item[1].ts))
         offline = {d.name for d in devices if d.state in BROKEN}
         for (name, code), alarm in raised:
-            if code == "offline" and name in offline:
+            if code in ("offline", LOST) and name in offline:
                 continue  # said above, with what to do
-            if alarm.title not in shown:
-                text = f"{alarm.text} Since {at(clock.parse(alarm.ts))}.".strip()
-                result.append(Banner(alarm.severity, alarm.title, text))
-        return result
+            own = told.tell(alarm, name, code)
+            title = own.title
+            if title in shown:
+                continue
+            if text.language() != text.DEFAULT:
+                title = f"{words.title(name)}: {title}"
+            since = _("Since %(when)s.", when=at(clock.parse(alarm.since or alarm.ts)))
+            said = f"{words.sentence(own.text)} {since}".strip()
+            link = ("alarms.page", {"_anchor": "open"})
+            result.append(Banner(alarm.severity, title, said, link, N_("Alarms")))
+        return [*result, *self.failures()]
+
+    def _why(self, facts: Facts) -> str:
+        """Why there is no history, in the language of who reads it."""
+        cause = facts.cause
+        return explain(self.site.database.sqlalchemy_url(), cause) if cause else _(facts.error)
 
     def _device_banner(
         self, device: Device, state: State, lost_since: datetime | None, now: datetime
@@ -571,49 +573,60 @@ class Board:
         service = state.services.get(device.service)
         stopped = service is not None and service.state == "offline"
         hint = (
-            f"{device.service} is not running: start it."
+            _("%(service)s is not running: start it.", service=device.service)
             if stopped
-            else f"{device.service} keeps trying."
+            else _("%(service)s keeps trying.", service=device.service)
         )
-        since = ""
-        if device.since is not None:
-            since = f" since {words.clock(words.local(device.since, self.zone), now)}"
-        reason = f" ({device.reason})" if device.reason else ""
         if device.state == "identity_mismatch":
+            reason = device.reason or _("the serial number is not the configured one")
+            advice = _("Its values are not used. Swap the cables back, or correct site.toml.")
             return [
                 Banner(
                     "critical",
-                    f"{title}: another device answers",
-                    f"{device.reason or 'The serial number is not the configured one'}. "
-                    "Its values are not used. Swap the cables back, or correct site.toml.",
+                    _("%(device)s: another device answers", device=title),
+                    f"{words.sentence(reason)} {advice}",
                 )
             ]
         if device.state == "refusing":
-            return [Banner("warning", f"{title} refuses", f"It answers, but with no{reason}.")]
-        if lost_since is not None or device.state == "sleeping":
-            return []
-        if device.ms is None and device.state != "offline":
-            text = (
-                hint
-                if stopped
-                else f"{device.service} has not said anything of it. Does it run?"
-                if service is None
-                else f"{device.service} runs, but has not found it yet."
-            )
-            return [Banner("info", f"{title} has not reported yet", text)]
-        if device.state == "offline":
-            return [
-                Banner("critical", f"{title} does not answer", f"Silent{since}{reason}. {hint}")
-            ]
-        if device.freshness(clock.epoch_ms(now)) == "lost":
-            moment = words.clock(words.local(_last_read(device), self.zone), now)
             return [
                 Banner(
                     "warning",
-                    f"{title}: no data",
-                    f"Last seen {moment}. " + (hint if stopped else f"Look at {device.service}."),
+                    _("%(device)s refuses", device=title),
+                    _("It answers, but with no (%(reason)s).", reason=device.reason)
+                    if device.reason
+                    else _("It answers, but with no."),
                 )
             ]
+        if lost_since is not None or device.state == "sleeping":
+            return []
+        if device.ms is None and device.state != "offline":
+            said = (
+                hint
+                if stopped
+                else _(
+                    "%(service)s has not said anything of it. Does it run?", service=device.service
+                )
+                if service is None
+                else _("%(service)s runs, but has not found it yet.", service=device.service)
+            )
+            return [Banner("info", _("%(device)s has not reported yet", device=title), said)]
+        if device.state == "offline":
+            when = words.clock(words.local(device.since or 0, self.zone), now)
+            silent = (
+                _("Silent since %(when)s (%(reason)s).", when=when, reason=device.reason)
+                if device.reason
+                else _("Silent since %(when)s.", when=when)
+            )
+            return [
+                Banner(
+                    "critical", _("%(device)s does not answer", device=title), f"{silent} {hint}"
+                )
+            ]
+        if device.freshness(clock.epoch_ms(now)) == "lost":
+            moment = words.clock(words.local(_last_read(device), self.zone), now)
+            seen = _("Last seen %(when)s.", when=moment)
+            advice = hint if stopped else _("Look at %(service)s.", service=device.service)
+            return [Banner("warning", _("%(device)s: no data", device=title), f"{seen} {advice}")]
         return []
 
     def _ends(
@@ -656,6 +669,7 @@ class Board:
     def _battery(
         self,
         house: House,
+        devices: Sequence[Device],
         full_at: datetime | None,
         empty_at: datetime | None,
         usual: timedelta | None,
@@ -664,23 +678,29 @@ class Board:
         if not house.has_battery:
             return None
         power = house.battery_w
-        reserve = f"{self.config.battery_reserve_percent:.0f}{words.HARD}%"
+        reserve = words.percent(self.config.battery_reserve_percent / 100)
         autonomy = ""
         if empty_at is not None and power is not None and power > 30:
-            autonomy = f"{words.duration(empty_at - now)} at this load, down to {reserve}"
+            autonomy = _(
+                "%(span)s at this load, down to %(reserve)s",
+                span=words.duration(empty_at - now),
+                reserve=reserve,
+            )
         elif full_at is not None and power is not None and power < -30:
-            autonomy = f"full in {words.duration(full_at - now)}"
+            autonomy = _("full in %(span)s", span=words.duration(full_at - now))
+        family = next((d.family for d in devices if d.name == house.soc_source), "")
+        letter, says = SOURCES.get(family, ("", ""))
         return BatteryView(
             soc=words.NONE if house.soc is None else words.number(house.soc, 0),
             level="" if house.soc is None else f"{min(100.0, max(0.0, house.soc)):.0f}",
             direction=(
                 ""
                 if power is None
-                else "charging"
+                else _("charging")
                 if power < -flow.MOVING_W
-                else "discharging"
+                else _("discharging")
                 if power > flow.MOVING_W
-                else "resting"
+                else _("resting")
             ),
             watts=words.power(None if power is None else abs(power)),
             volts=words.value("battery_voltage_v", house.battery_v),
@@ -688,45 +708,95 @@ class Board:
                 "battery_current_a", None if house.battery_a is None else abs(house.battery_a)
             ),
             autonomy=autonomy,
-            usual=f"{words.duration(usual)} at usual load" if usual else "",
+            usual=_("%(span)s at usual load", span=words.duration(usual)) if usual else "",
             source=words.title(house.soc_source) if house.soc_source else "",
             device=house.soc_source,
+            letter=letter,
+            says=_(says) if says else "",
+            spread=_spread(devices, clock.epoch_ms(now)),
         )
 
-    def _tiles(self, house: House, facts: Facts) -> list[Tile]:
-        """Today's energies, only of what exists here."""
-        books = facts.books
+    def _tiles(self, house: House, facts: Facts, now: datetime) -> list[Tile]:
+        """Today's energies, only of what exists here, each beside yesterday's by this time."""
+        books, before = facts.books, facts.before
 
         def tile(key: str, label: str, value: float | None) -> Tile:
-            text = words.energy(value)
-            estimate = books.is_estimate(key)
-            return Tile(key, label, f"≈{words.HARD}{text}" if estimate else text, books.note(key))
+            shown = words.energy(value)
+            if books.is_estimate(key):
+                shown = f"≈{words.HARD}{shown}"
+            then = before.get(key)
+            return Tile(
+                key,
+                label,
+                shown,
+                _beside(books.note(key), words.energy(then) if then is not None else ""),
+                _signed(value, then, words.energy),
+                _trend(value, then),
+            )
 
         result = []
         if house.has_pv or books.pv is not None:
-            result.append(tile("pv", "Sun", books.pv))
+            result.append(tile("pv", _("Sun"), books.pv))
         if house.has_load or books.load is not None:
-            result.append(tile("load", "House", books.load))
+            result.append(tile("load", _("House"), books.load))
         if house.has_battery or books.battery_in is not None:
-            result.append(tile("battery_in", "Into battery", books.battery_in))
-            result.append(tile("battery_out", "Out of battery", books.battery_out))
+            result.append(tile("battery_in", _("Into the battery"), books.battery_in))
+            result.append(tile("battery_out", _("Out of the battery"), books.battery_out))
         if house.has_grid or books.grid_in is not None:
-            result.append(tile("grid_in", "From grid", books.grid_in))
+            result.append(tile("grid_in", _("From the grid"), books.grid_in))
         if books.grid_out is not None:
-            result.append(tile("grid_out", "To grid", books.grid_out))
+            result.append(tile("grid_out", _("To the grid"), books.grid_out))
         if result and (house.has_grid or books.grid_in is not None):
+            share = books.autarky
+            then = Books(load=before.get("load"), grid_in=before.get("grid_in")).autarky
+            past = words.percent(then) if then is not None else ""
             result.append(
-                Tile("autarky", "Autarky", words.percent(books.autarky), "not from the grid")
+                Tile(
+                    "autarky",
+                    _("Autarky"),
+                    words.percent(share),
+                    _beside(_("not from the grid"), past),
+                    _signed(share, then, words.percent),
+                    _trend(share, then),
+                )
             )
-        return result
+        worth = self.worth(now.date(), now) if result else None
+        return [*result, worth] if worth is not None else result
 
     @staticmethod
     def _today_note(facts: Facts) -> str:
         if facts.error:
-            return "no history now"
+            return _("no history now")
         if not facts.ready:
-            return "being summed up"
-        return "" if facts.books.how else "nothing recorded yet"
+            return _("being summed up")
+        if not facts.books.how:
+            return _("nothing recorded yet")
+        return _("beside yesterday by this time") if facts.before else ""
+
+    @staticmethod
+    def _surplus(house: House, facts: Facts) -> str:
+        left = sofar.surplus(facts.could_w, house.pv_w, house.grid_w)
+        # To the hundred: it is a guess, and must not flicker.
+        return (
+            "" if left is None else _("Surplus now: %(watts)s", watts=words.power(_hundred(left)))
+        )
+
+    @staticmethod
+    def _automatics(state: State) -> list[Automatic]:
+        """The rules that hold something now, or would."""
+        memory = state.devices.get(CONTROLLER)
+        modes = memory.settings.values if memory and memory.settings else {}
+        found = []
+        for name, decision in state.decisions.items():
+            mode = str(modes.get(f"rule.{name}") or decision.mode)
+            if modes.get("mode", mode) == "off" or mode == "off" or not decision.wants:
+                continue
+            if "shadow" in (mode, modes.get("mode")):
+                mode = "shadow"
+            said = words.sentence(decision.why.strip() or decision.says)
+            found.append(Automatic(name, words.title(name), mode, said))
+        found.sort(key=lambda rule: (rule.mode != "on", rule.name))
+        return found[:AUTOMATICS]
 
     def _sun(self, now: datetime) -> tuple[datetime | None, datetime | None]:
         """Next sunrise and next sunset; None without coordinates or in the polar night."""
@@ -765,57 +835,49 @@ class Board:
     def full(self, view: View | None = None) -> bytes:
         """Everything, as JSON: what a page needs that just came (back)."""
         view = view or self.view()
-        return msgspec.json.encode(
-            {
-                "now": view.now_ms,
-                "offset": view.offset_s,
-                "layout": view.layout,
-                "slots": slots(view),
-            }
-        )
+        texts = slots(view)
+        return _encoded(_Sent(view.now_ms, view.offset_s, view.layout, texts), texts)
 
     def open(self) -> Stream | None:
-        """A stream that begins with everything; None when there are too many."""
+        """A stream in the language spoken, that begins with everything; None = too many."""
+        channel = f"{CHANNEL}{text.language()}"
         with self._lock:
-            self._publish()
-            stream = self.streams.open()
+            sent = self._publish(channel)
+            stream = self.streams.open(channel)
             if stream is not None:
-                stream.put(b"event: full\ndata: " + self._full_of_sent() + b"\n\n")
+                stream.put(b"event: full\ndata: " + _encoded(sent, sent.slots) + b"\n\n")
         return stream
 
-    def _full_of_sent(self) -> bytes:
-        return msgspec.json.encode(
-            {
-                "now": self._now,
-                "offset": self._offset,
-                "layout": self._layout,
-                "slots": self._sent,
-            }
-        )
-
-    def _publish(self) -> None:
-        """Tell open pages what changed since the last time."""
+    def _publish(self, channel: str) -> _Sent:
+        """Tell the open pages of the language spoken what changed; what they show now."""
         view = self.view()
-        self._now, self._offset = view.now_ms, view.offset_s
-        current = slots(view)
-        changed = {key: text for key, text in current.items() if self._sent.get(key) != text}
-        if not changed and view.layout == self._layout:
-            return
-        self._sent, self._layout = current, view.layout
-        event = msgspec.json.encode(
-            {"now": view.now_ms, "offset": view.offset_s, "layout": view.layout, "slots": changed}
-        )
-        self.streams.send(b"event: patch\ndata: " + event + b"\n\n")
+        before = self._sent.get(channel, _Sent())
+        sent = _Sent(view.now_ms, view.offset_s, view.layout, slots(view))
+        self._sent[channel] = sent
+        changed = {key: said for key, said in sent.slots.items() if before.slots.get(key) != said}
+        if changed or sent.layout != before.layout:
+            event = b"event: patch\ndata: " + _encoded(sent, changed) + b"\n\n"
+            self.streams.send(event, channel)
+        return sent
+
+    def _publish_all(self) -> None:
+        """Tell all open pages, each in its language."""
+        open_ = sorted(each for each in self.streams.channels() if each.startswith(CHANNEL))
+        for gone in self._sent.keys() - open_:
+            self._sent.pop(gone)
+        for channel in open_:
+            with text.use(channel.removeprefix(CHANNEL)):
+                self._publish(channel)
 
     def serve(self, stop: threading.Event) -> None:
         """Keep open pages up to date until ``stop``."""
         seen = 0
         while not stop.is_set():
             seen = self.live.wait(seen, TICK_S)
-            if self.streams.count("now"):
+            if any(channel.startswith(CHANNEL) for channel in self.streams.channels()):
                 try:
                     with self._lock:
-                        self._publish()
+                        self._publish_all()
                 except Exception:
                     log.exception("the board failed")
                 stop.wait(PAUSE_S)
@@ -829,6 +891,58 @@ class Board:
             stop.wait(FACTS_S if not self._facts.error else FACTS_S / 4)
 
 
+def _nothing(_day: date, _now: datetime) -> Tile | None:
+    """Nobody knows what a day is worth."""
+    return None
+
+
+def _encoded(sent: _Sent, texts: Mapping[str, str]) -> bytes:
+    return msgspec.json.encode(
+        {"now": sent.now, "offset": sent.offset, "layout": sent.layout, "slots": texts}
+    )
+
+
+def _trend(value: float | None, before: float | None) -> Literal["", "more", "less", "same"]:
+    """Whether it is more than before; a twentieth is no difference."""
+    if value is None or before is None:
+        return ""
+    if abs(value - before) <= 0.05 * max(abs(value), abs(before)):
+        return "same"
+    return "more" if value > before else "less"
+
+
+def _signed(value: float | None, before: float | None, write: Callable[[float | None], str]) -> str:
+    """How far a figure is from what it was, with its sign; empty where one is not known."""
+    if value is None or before is None:
+        return ""
+    said = write(value - before)
+    return f"+{said}" if value > before and any(c in "123456789" for c in said) else said
+
+
+def _beside(note: str, before: str) -> str:
+    """Where a figure comes from, and what it was yesterday, each on a line."""
+    past = _("Yesterday by this time: %(amount)s", amount=before) if before else ""
+    return "\n".join(part for part in (note, past) if part)
+
+
+def _hundred(watts: float) -> float:
+    return round(watts / 100) * 100.0
+
+
+def _spread(devices: Sequence[Device], now_ms: int) -> str:
+    """How far cells are apart, where that is more than it should be."""
+    found = [
+        float(spread)
+        for device in devices
+        if device.freshness(now_ms) != "lost"
+        and isinstance(spread := device.values.get("cell_voltage_spread_v"), int | float)
+    ]
+    worst = max(found, default=0.0)
+    if worst < UNHEALTHY_SPREAD_V:
+        return ""
+    return _("Cells are %(volts)s apart", volts=words.value("cell_voltage_spread_v", worst))
+
+
 def _members_banner(owner: Device, devices: Sequence[Device]) -> list[Banner]:
     """One banner for all devices that are lost behind one that answers."""
     members = [device for device in devices if device.behind == owner.name]
@@ -836,20 +950,18 @@ def _members_banner(owner: Device, devices: Sequence[Device]) -> list[Banner]:
     if not lost or owner.state in BROKEN:
         return []
     names = ", ".join(words.title(device.name) for device in lost[:6])
-    more = f" and {len(lost) - 6} more" if len(lost) > 6 else ""
-    return [
-        Banner(
-            "warning",
-            f"{len(lost)} of {len(members)} devices behind {words.title(owner.name)} "
-            f"{'does' if len(lost) == 1 else 'do'} not answer",
-            f"{names}{more}. {lost[0].reason}".strip() + ("." if lost[0].reason else ""),
+    if len(lost) > 6:
+        names = ngettext(
+            "%(names)s and %(num)d more", "%(names)s and %(num)d more", len(lost) - 6, names=names
         )
-    ]
-
-
-def _by_vocabulary(item: tuple[str, object]) -> int:
-    """Values in the order of the vocabulary: sun, battery, house, grid; unknown ones last."""
-    return PLACES.get(item[0], len(PLACES))
+    title = ngettext(
+        "%(num)d of %(all)s devices behind %(owner)s does not answer",
+        "%(num)d of %(all)s devices behind %(owner)s do not answer",
+        len(lost),
+        all=len(members),
+        owner=words.title(owner.name),
+    )
+    return [Banner("warning", title, f"{names}. {words.sentence(lost[0].reason)}".strip())]
 
 
 def _look(device: Device, now_ms: int) -> Look:
@@ -868,18 +980,26 @@ def _last_read(device: Device) -> int:
     return device.ms
 
 
-def _warnings(values: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Warnings in words, and what is only worth a note."""
+def _warnings(values: Mapping[str, Any]) -> list[str]:
+    """Codes of what a device complains of; what is so every night is left out."""
     codes: list[str] = []
     for name in ("faults", "warnings"):
         listed = values.get(name)
         if isinstance(listed, list):
             codes += [code for code in listed if isinstance(code, str) and code not in codes]
     fault = values.get("fault_code")
-    texts = [words.code(code) for code in codes if code not in words.QUIET_WARNINGS]
+    found = [code for code in codes if code not in words.QUIET_WARNINGS]
     if isinstance(fault, int | float) and fault:
-        texts.append(f"fault code {fault:.0f}")
-    return texts, [words.code(code) for code in codes if code in words.QUIET_WARNINGS]
+        found.append(f"fault {fault:.0f}")
+    return found
+
+
+def _pointed(view: View) -> list[tuple[str, str]]:
+    """Device and quantity of the values that say where they come from."""
+    found = [(node.device, node.quantity) for node in view.picture.nodes if node.device]
+    if view.battery is not None and view.battery.device:
+        found.append((view.battery.device, "battery_soc_percent"))
+    return found
 
 
 def _layout(view: View) -> str:
@@ -887,11 +1007,9 @@ def _layout(view: View) -> str:
     parts: list[object] = [__version__, view.state, view.battery is None]
     parts += [(banner.level, banner.title, banner.text) for banner in view.banners]
     parts += [node.key for node in view.picture.nodes]
-    parts += [tile.key for tile in view.tiles]
+    parts += [(tile.key, bool(tile.change)) for tile in view.tiles]
+    parts += [(rule.name, rule.mode) for rule in view.automatics]
+    parts += [bool(view.surplus), view.battery is not None and bool(view.battery.spread)]
     parts += [bar.name for bar in view.bars]
-    for device in view.devices:
-        parts.append((device.name, device.subtitle, tuple(device.warnings), tuple(device.notes)))
-        parts.append(tuple(row.key for row in (*device.rows, *device.settings)))
-        parts.append(tuple((row.key, row.text) for row in device.identity))
-        parts.append(tuple((member.name, member.key) for member in device.members))
+    parts += [(device.name, bool(device.warnings)) for device in view.devices]
     return hashlib.blake2b(repr(parts).encode(), digest_size=6).hexdigest()

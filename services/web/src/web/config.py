@@ -10,9 +10,6 @@ from sunmesh.house import EnergySection
 
 from .access import Network
 
-SPARE_THREADS = 3
-"""Threads that event streams never take: pages and charts are always answered."""
-
 PRIVATE = (
     "127.0.0.0/8",
     "10.0.0.0/8",
@@ -32,34 +29,41 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         host: address to listen on; 127.0.0.1 = this machine only, 0.0.0.0 = the whole network.
         port: TCP port.
-        threads: answers at a time; all but three may be live streams of open pages.
+        threads: answers at a time; the others wait for them.
+        streams: open pages and programs that are kept up to date; further pages ask by themselves.
         battery_kwh: usable energy of the battery; without it the portal learns it from history.
         battery_reserve_percent: state of charge that the owner counts as empty.
         left_out: devices that measure what others already count; shown, but not summed.
         viewing: ``open`` = whoever is in the local network may look; ``login`` = members only.
         local_networks: where commands may come from.
         trusted_proxies: whose X-Forwarded-For is believed.
+        setup_ports: where *Setup* looks for serial ports besides /dev: ``/dev/axpert``, patterns.
+        setup_gateways: addresses that *Setup* offers to ask: ``192.168.1.60``, ``host:port``.
+        setup_sensors: where *Setup* looks for 1-wire sensors.
     """
 
     host: str = "127.0.0.1"
     port: int = 8080
-    threads: int = 16
+    threads: int = 8
+    streams: int = 100
     battery_kwh: float | None = None
     battery_reserve_percent: float = 10.0
     left_out: tuple[str, ...] = ()
     viewing: Literal["open", "login"] = "open"
     local_networks: tuple[str, ...] = PRIVATE
     trusted_proxies: tuple[str, ...] = ()
+    setup_ports: tuple[str, ...] = ()
+    setup_gateways: tuple[str, ...] = ()
+    setup_sensors: tuple[str, ...] = ("/sys/bus/w1/devices",)
 
     def __post_init__(self) -> None:
         """Check what a type cannot say."""
         if not 0 <= self.port < 65536:
             raise ValueError(f"port must be 1 to 65535, or 0 for any free one, got {self.port}")
-        if not SPARE_THREADS < self.threads <= 200:
-            raise ValueError(
-                f"threads must be {SPARE_THREADS + 1} to 200, got {self.threads}: "
-                f"{SPARE_THREADS} are kept for pages"
-            )
+        if not 2 <= self.threads <= 200:
+            raise ValueError(f"threads must be 2 to 200, got {self.threads}")
+        if not 0 <= self.streams <= 1000:
+            raise ValueError(f"streams must be 0 to 1000, got {self.streams}")
         if self.battery_kwh is not None and not 0 < self.battery_kwh <= 10_000:
             raise ValueError(f"battery_kwh must be above 0, got {self.battery_kwh}")
         if not 0 <= self.battery_reserve_percent < 100:
@@ -85,11 +89,6 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def trusted(self) -> tuple[Network, ...]:
         """``trusted_proxies``, as networks."""
         return _networks(self.trusted_proxies)
-
-    @property
-    def streams(self) -> int:
-        """Live streams at a time; the next page falls back to polling."""
-        return self.threads - SPARE_THREADS
 
 
 def _networks(texts: Iterable[str]) -> tuple[Network, ...]:

@@ -17,21 +17,30 @@ from sunmesh.errors import RefusedError
 from sunmesh.messages import Info, Range, Scalar, Settings, Value, Writes
 from sunmesh.vocabulary import VOCABULARY, unit_of
 
-from . import words
-from .board import PLACES, Board
+from . import text, told, words
+from .board import PLACES, Banner, Board
 from .house import GRID_PRESENT_V, Device, House, combine
-from .live import Memory, State, Stream
+from .live import Memory, State
 from .orders import BATCH, PENDING, Order, Orders, Step
 from .queries import HistoryError, Switching
+from .streams import Stream
+from .text import N_, _, ngettext
 
 log = logging.getLogger(__name__)
 
 RELAY_FAMILY = "relay"
 CONTROLLER = "controller"
 """The service that decides; its settings are its modes."""
+DRAFT = "draft."
+"""What is asked of the controller about a draft stands on the page *Rules*."""
 NOTIFIER = "notifier"
 """What is asked of it is a test, which stands on the page *Alarms*."""
 SHOWN = 10
+PEOPLE = ("web:", "api:")
+"""Orders of people, by who gave them; what rules ask for is told by alarms."""
+FAILURES = 50
+TOLD_MS = 30 * 60_000
+"""So long a failed order stands on *Now*."""
 MODES = ("off", "shadow", "on")
 RULE = "rule."
 TICK_S = 1.0
@@ -42,34 +51,42 @@ MANUAL_LEASE = "manual_lease_s"
 """Under this name a relay tells for how long it may be set by hand."""
 MANUAL_MIN = (15, 60, 180)
 
+MODE_NAMES = {"off": N_("off"), "shadow": N_("shadow"), "on": N_("on")}
 MODE_TEXTS = {
-    "off": "off: decides nothing",
-    "shadow": "shadow: decides and says so, but does not act",
-    "on": "on: acts",
+    "off": N_("off: decides nothing"),
+    "shadow": N_("shadow: decides and says so, but does not act"),
+    "on": N_("on: acts"),
 }
 
 THEMES = (
-    ("sources", "Where power comes from"),
-    ("voltages", "Battery voltages"),
-    ("currents", "Currents"),
-    ("battery", "Battery"),
-    ("output", "Output"),
-    ("switches", "Sounds, display, habits"),
-    ("other", "Other"),
+    ("sources", N_("Where power comes from")),
+    ("voltages", N_("Battery voltages")),
+    ("currents", N_("Currents")),
+    ("battery", N_("Battery")),
+    ("output", N_("Output")),
+    ("switches", N_("Sounds, display, habits")),
+    ("other", N_("Other")),
 )
 
+STATES = {
+    "offline": N_("it is offline"),
+    "identity_mismatch": N_("another device answers in its place"),
+    "refusing": N_("it refuses to answer"),
+    "sleeping": N_("it sleeps"),
+}
+
 STAGE_TEXTS = {
-    "queued": "asked",
-    "accepted": "accepted",
-    "sent": "sent to the device",
-    "acknowledged": "acknowledged",
-    "applied": "applied",
-    "refused": "refused",
-    "expired": "too late, not done",
-    "failed": "failed",
-    "not_applied": "not applied",
-    "reverted": "reverted",
-    "silent": "no answer",
+    "queued": N_("asked"),
+    "accepted": N_("accepted"),
+    "sent": N_("sent to the device"),
+    "acknowledged": N_("acknowledged"),
+    "applied": N_("applied"),
+    "refused": N_("refused"),
+    "expired": N_("too late, not done"),
+    "failed": N_("failed"),
+    "not_applied": N_("not applied"),
+    "reverted": N_("reverted"),
+    "silent": N_("no answer"),
 }
 
 
@@ -123,38 +140,62 @@ def parse_value(name: str, text: str, limits: Range | None, current: Value) -> V
     """
     label = words.label(name)
     text = text.strip()
+    typed = text[:40]
     if limits is not None and limits.choices:
         for choice in limits.choices:
             if form_text(choice, limits) == text or form_text(choice) == text:
                 return choice
         known = ", ".join(form_text(choice) for choice in limits.choices)
-        raise RefusedError(f"{label}: “{text[:40]}” is none of {known}")
+        raise RefusedError(
+            _(
+                "%(setting)s: “%(text)s” is none of %(known)s",
+                setting=label,
+                text=typed,
+                known=known,
+            )
+        )
     is_number = limits is not None and (limits.low is not None or limits.high is not None)
     if isinstance(current, bool) and not is_number:
         if text not in ("true", "false"):
-            raise RefusedError(f"{label}: “{text[:40]}” is neither on nor off")
+            raise RefusedError(
+                _("%(setting)s: “%(text)s” is neither on nor off", setting=label, text=typed)
+            )
         return text == "true"
     if not is_number and not isinstance(current, int | float):
         if not text or len(text) > 64 or not text.isprintable():
-            raise RefusedError(f"{label}: 1 to 64 printable characters")
+            raise RefusedError(_("%(setting)s: 1 to 64 printable characters", setting=label))
         return text
     try:
         number = float(text.replace(",", ".").replace(words.MINUS, "-"))
     except ValueError:
-        raise RefusedError(f"{label}: “{text[:40]}” is no number") from None
+        raise RefusedError(
+            _("%(setting)s: “%(text)s” is no number", setting=label, text=typed)
+        ) from None
     if not math.isfinite(number):
-        raise RefusedError(f"{label}: “{text[:40]}” is no number")
+        raise RefusedError(_("%(setting)s: “%(text)s” is no number", setting=label, text=typed))
     if limits is not None:
         unit = f" {limits.unit or unit_of(name)}".rstrip()
         low, high = limits.low, limits.high
         if (low is not None and number < low - 1e-9) or (high is not None and number > high + 1e-9):
             raise RefusedError(
-                f"{label}: {text} is outside of what the device takes, {allowed(name, limits)}"
+                _(
+                    "%(setting)s: %(text)s is outside of what the device takes, %(range)s",
+                    setting=label,
+                    text=typed,
+                    range=allowed(name, limits),
+                )
             )
         if limits.step:
             steps = number / limits.step
             if abs(steps - round(steps)) > 1e-6:
-                raise RefusedError(f"{label}: goes in steps of {limits.step:g}{unit}, not {text}")
+                raise RefusedError(
+                    _(
+                        "%(setting)s: goes in steps of %(step)s, not %(text)s",
+                        setting=label,
+                        step=f"{_plain_number(limits.step)}{unit}",
+                        text=typed,
+                    )
+                )
             number = round(number, digits_of(limits))
     if float(number).is_integer() and (isinstance(current, int) or digits_of(limits) == 0):
         return int(number)
@@ -169,16 +210,33 @@ def allowed(name: str, limits: Range | None) -> str:
         return ", ".join(words.value(name, choice) for choice in limits.choices)
     unit = limits.unit or unit_of(name)
     tail = f"{words.HARD}{unit}" if unit else ""
-    low, high = (form_text(edge, limits) for edge in (limits.low, limits.high))
+    digits = digits_of(limits)
+    low, high = (
+        "" if edge is None else _plain_number(edge, digits) for edge in (limits.low, limits.high)
+    )
+    step = _plain_number(limits.step) if limits.step else ""
     if low and high:
-        text = f"{low} to {high}{tail}"
-    elif low:
-        text = f"from {low}{tail}"
-    elif high:
-        text = f"up to {high}{tail}"
-    else:
-        return ""
-    return f"{text}, in steps of {limits.step:g}" if limits.step else text
+        if step:
+            return _(
+                "%(low)s to %(high)s, in steps of %(step)s", low=low, high=high + tail, step=step
+            )
+        return _("%(low)s to %(high)s", low=low, high=high + tail)
+    if low:
+        if step:
+            return _("from %(low)s, in steps of %(step)s", low=low + tail, step=step)
+        return _("from %(low)s", low=low + tail)
+    if high:
+        if step:
+            return _("up to %(high)s, in steps of %(step)s", high=high + tail, step=step)
+        return _("up to %(high)s", high=high + tail)
+    return ""
+
+
+def _plain_number(value: float, digits: int | None = None) -> str:
+    """A number as people here write it, with as many digits as it has."""
+    if digits is None:
+        digits = len(f"{value:.6f}".rstrip("0").partition(".")[2])
+    return text.number(value, digits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,9 +308,18 @@ def writes_text(writes: Writes | None) -> str:
     """How much of its budget a setting has used."""
     if writes is None:
         return ""
-    today = f"{writes.today} of {writes.budget} writes today" if writes.budget else ""
-    ever = f"{writes.lifetime} ever" if writes.lifetime else ""
-    return ", ".join(part for part in (today, ever) if part)
+    if writes.budget and writes.lifetime:
+        return _(
+            "%(today)s of %(budget)s writes today, %(ever)s ever",
+            today=writes.today,
+            budget=writes.budget,
+            ever=writes.lifetime,
+        )
+    if writes.budget:
+        return _("%(today)s of %(budget)s writes today", today=writes.today, budget=writes.budget)
+    if writes.lifetime:
+        return ngettext("%(num)d write ever", "%(num)d writes ever", writes.lifetime)
+    return ""
 
 
 def row_of(name: str, info: Info | None, settings: Settings) -> Row:
@@ -295,21 +362,27 @@ def changes(form: Mapping[str, str], info: Info, settings: Settings) -> list[Cha
             somebody else has changed meanwhile.
     """
     found = []
-    for key, text in form.items():
+    for key, typed in form.items():
         if not key.startswith("set."):
             continue
         name = key.removeprefix("set.")
         if name not in info.settable:
-            raise RefusedError(f"“{name[:64]}” is no setting that this device takes")
+            raise RefusedError(
+                _("“%(setting)s” is no setting that this device takes", setting=name[:64])
+            )
         limits, current = info.ranges.get(name), settings.values.get(name)
         was = form.get(f"was.{name}")
-        if text.strip() in (was, form_text(current, limits)):
+        if typed.strip() in (was, form_text(current, limits)):
             continue  # not touched, or already so
-        value = parse_value(name, text, limits, current)
+        value = parse_value(name, typed, limits, current)
         if was is not None and was != form_text(current, limits):
             raise RefusedError(
-                f"{words.label(name)}: it was {was} on your page, and is "
-                f"{words.value(name, current)} now; look again"
+                _(
+                    "%(setting)s: it was %(was)s on your page, and is %(value)s now; look again",
+                    setting=words.label(name),
+                    was=was,
+                    value=words.value(name, current),
+                )
             )
         if value == current:
             continue
@@ -373,28 +446,31 @@ def proof(position: str, house: House) -> Proof:
     """Whether the measured voltage of the grid fits the relay's position."""
     volts = house.grid_v
     if volts is None:
-        return Proof("info", "Nothing measures the grid's voltage now, so this is not proved.")
-    text = words.value("grid_voltage_v", volts)
+        return Proof("info", _("Nothing measures the grid's voltage now, so this is not proved."))
+    measured = words.value("grid_voltage_v", volts)
     if position == "grid_connected":
         if volts >= GRID_PRESENT_V:
-            return Proof("good", f"Proved: {text} of grid voltage are measured.")
-        return Proof("warning", f"Only {text} are measured: the grid is away, or a contact is.")
-    if position == "grid_open":
-        if volts < GRID_PRESENT_V:
-            return Proof("good", f"Proved: {text} are measured behind the relay.")
+            return Proof(
+                "good", _("Proved: %(volts)s of grid voltage are measured.", volts=measured)
+            )
         return Proof(
             "warning",
-            f"{text} of grid voltage are measured although the relay is open: a contact sticks, "
-            "or the meter sits before the relay.",
+            _("Only %(volts)s are measured: the grid is away, or a contact is.", volts=measured),
         )
-    return Proof("info", f"{text} of grid voltage are measured.")
-
-
-def _sentence(text: str) -> str:
-    """With a capital and an end."""
-    if not text:
-        return ""
-    return f"{text[:1].upper()}{text[1:]}" + ("" if text[-1] in ".!?:" else ".")
+    if position == "grid_open":
+        if volts < GRID_PRESENT_V:
+            return Proof(
+                "good", _("Proved: %(volts)s are measured behind the relay.", volts=measured)
+            )
+        return Proof(
+            "warning",
+            _(
+                "%(volts)s of grid voltage are measured although the relay is open: a contact "
+                "sticks, or the meter sits before the relay.",
+                volts=measured,
+            ),
+        )
+    return Proof("info", _("%(volts)s of grid voltage are measured.", volts=measured))
 
 
 def _epoch(value: Value) -> int:
@@ -518,15 +594,15 @@ def tone_of(stage: str) -> Literal["good", "bad", "pending"]:
 
 def step_text(name: str, step: Step, wants: Value) -> str:
     """A stage in words: what the device has is named where it was read back."""
-    text = STAGE_TEXTS.get(step.stage, step.stage)
+    said = _(STAGE_TEXTS[step.stage]) if step.stage in STAGE_TEXTS else step.stage
     if step.stage == "applied" and step.value is not None and name in VOCABULARY:
-        text = f"read back {words.value(name, step.value)}: applied"
+        said = _("read back %(value)s: applied", value=words.value(name, step.value))
     elif step.stage == "not_applied" and step.value not in (None, wants):
-        text = f"not applied: the device kept {words.value(name, step.value)}"
+        said = _("not applied: the device kept %(value)s", value=words.value(name, step.value))
     elif step.stage == "reverted" and step.value is not None:
-        text = f"reverted: the device is back at {words.value(name, step.value)}"
+        said = _("reverted: the device is back at %(value)s", value=words.value(name, step.value))
     detail = step.detail.removeprefix("read back; ")
-    return f"{text} ({detail})" if detail else text
+    return f"{said} ({detail})" if detail else said
 
 
 @dataclass(frozen=True, slots=True)
@@ -559,6 +635,7 @@ class Controls:
         self._switched: tuple[float, str, list[Switching], str] = (float("-inf"), "", [], "")
         self._mark = ""
         self._lock = threading.Lock()
+        board.failures = self.failures
 
     # -- devices -----------------------------------------------------------------------------------
 
@@ -581,25 +658,28 @@ class Controls:
         """Why a device cannot be asked now; empty = it can."""
         state = self.live.state()
         if not self.live.connected:
-            return "the broker does not answer"
+            return _("the broker does not answer")
         if name == CONTROLLER:
             service = state.services.get(CONTROLLER)
             if CONTROLLER not in state.devices:
-                return "there is no controller"
-            return "the controller is not running" if service and service.state != "online" else ""
+                return _("there is no controller")
+            stopped = service is not None and service.state != "online"
+            return _("the controller is not running") if stopped else ""
         found = next((each for each in self.live.devices(state) if each.name == name), None)
         if found is None:
-            return "there is no such device"
+            return _("there is no such device")
         return self._why_not(found, state.devices.get(name) or Memory())
 
     def _why_not(self, device: Device, memory: Memory) -> str:
         now = clock.epoch_ms(self.live.now())
-        if device.state in ("offline", "identity_mismatch", "refusing", "sleeping"):
-            return f"it is {device.state.replace('_', ' ')}: {device.reason}".rstrip(": ")
+        if device.state in STATES:
+            return f"{_(STATES[device.state])}: {device.reason}".rstrip(": ")
         if device.freshness(now) == "lost":
-            return "it has not been heard of lately"
+            return _("it has not been heard of lately")
         if device.family != RELAY_FAMILY and (memory.info is None or not memory.info.settable):
-            return "its service takes no commands: control is switched off, or this family has none"
+            return _(
+                "its service takes no commands: control is switched off, or this family has none"
+            )
         return ""
 
     def _panel(self, device: Device, memory: Memory, now_ms: int) -> DevicePanel | None:
@@ -621,7 +701,7 @@ class Controls:
             read=words.clock(read.astimezone(self.zone), now),
             why=self._why_not(device, memory),
             themes=[
-                Theme(key, title, mine)
+                Theme(key, _(title), mine)
                 for key, title in THEMES
                 if (mine := [r for r in rows if theme_of(r.name) == key and r.risk != "danger"])
             ],
@@ -659,7 +739,10 @@ class Controls:
             position_text=words.value("relay_position", position or None),
             reason=words.value("relay_reason", values.get("relay_reason")),
             proof=(
-                Proof("warning", "The relay service does not answer; the wiring keeps the grid on.")
+                Proof(
+                    "warning",
+                    _("The relay service does not answer; the wiring keeps the grid on."),
+                )
                 if is_lost
                 else proof(position, house)
             ),
@@ -686,9 +769,10 @@ class Controls:
             ],
             switchings_note=note,
             alarms=[
-                f"{alarm.title}. {alarm.text}"
-                for (name, _), alarm in state.alarms.items()
+                " ".join(words.sentence(part) for part in (own.title, own.text) if part)
+                for (name, code), alarm in state.alarms.items()
                 if name == device.name and alarm.state == "raised"
+                for own in (told.tell(alarm, name, code),)
             ],
         )
 
@@ -725,17 +809,17 @@ class Controls:
                     title=words.title(name),
                     says=decision.says if decision else "",
                     mode=modes.get(name) or (decision.mode if decision else "") or "off",
-                    sentence=_sentence(why) or "Has not decided anything yet.",
+                    sentence=words.sentence(why) or _("Has not decided anything yet."),
                     saw=wish_text(decision.saw) if decision else "",
                     did=_done(decision.did) if decision else "",
                     ms=clock.epoch_ms(clock.parse(decision.ts)) if decision else 0,
                 )
             )
         service = state.services.get(CONTROLLER)
-        why = (
-            "" if service is None or service.state == "online" else "the controller is not running"
-        )
-        return ControllerPanel(mode, MODE_TEXTS.get(mode, mode), why, rules)
+        stopped = service is not None and service.state != "online"
+        why = _("the controller is not running") if stopped else ""
+        mode_text = _(MODE_TEXTS[mode]) if mode in MODE_TEXTS else mode
+        return ControllerPanel(mode, mode_text, why, rules)
 
     # -- orders ------------------------------------------------------------------------------------
 
@@ -748,7 +832,7 @@ class Controls:
         def at(ms: int) -> str:
             moment = words.local(ms, self.zone)
             is_today = moment.date() == now.date()
-            return f"{moment:%H:%M:%S}" if is_today else words.clock(moment, now)
+            return text.clock(moment, seconds=True) if is_today else words.clock(moment, now)
 
         parts = []
         for name, wants in order.wants.items():
@@ -770,32 +854,52 @@ class Controls:
                 )
             )
         final = order.whole[-1] if order.whole else Step("queued", order.ms)
-        text = step_text(order.name, final, order.wants.get(order.name))
+        said = step_text(order.name, final, order.wants.get(order.name))
         if order.name == BATCH and stage == "applied":
-            text = STAGE_TEXTS[stage]
+            said = _(STAGE_TEXTS[stage])
         elif stage == "silent":
-            text = "no answer: its service does not run, or takes no commands"
+            said = _("no answer: its service does not run, or takes no commands")
         title = ", ".join(
             f"{_label(name)} → {_wanted(name, wants)}" for name, wants in order.wants.items()
         )
         who, why = order.by.removeprefix("web:"), ""
         if order.by.startswith(f"{CONTROLLER}:"):
             rule = order.by.removeprefix(f"{CONTROLLER}:")
-            who = f"rule {words.title(rule)}"
+            who = _("rule %(rule)s", rule=words.title(rule))
             decision = self.live.state().decisions.get(rule)
             why = decision.says if decision else ""
         return OrderRow(
             id=order.id,
-            title=f"{words.title(order.device)}: {title or 'Several settings'}",
+            title=f"{words.title(order.device)}: {title or _('Several settings')}",
             who=who,
             why=why,
             ms=order.ms,
             when=at(order.ms),
             stage=stage,
             tone=tone_of(stage),
-            text=text,
+            text=said,
             parts=parts,
         )
+
+    def failures(self) -> list[Banner]:
+        """What people asked for lately that was not done, for *Now*; the newest of each device."""
+        now_ms = clock.epoch_ms(self.live.now())
+        found: dict[str, Order] = {}
+        for order in self.orders.last(FAILURES):
+            if order.device != NOTIFIER and order.by.startswith(PEOPLE):
+                found.setdefault(order.device, order)
+        banners = []
+        for order in found.values():
+            if now_ms - order.ms > TOLD_MS or tone_of(order.stage(now_ms)) != "bad":
+                continue
+            row = self.order_row(order)
+            link = ("control.order", {"number": order.id})
+            banners.append(
+                Banner(
+                    "warning", row.title, words.sentence(row.text), link, N_("What became of it")
+                )
+            )
+        return banners
 
     # -- the whole ---------------------------------------------------------------------------------
 
@@ -820,14 +924,14 @@ class Controls:
             orders=[
                 self.order_row(order)
                 for order in self.orders.last(SHOWN + 5)
-                if order.device != NOTIFIER
+                if order.device != NOTIFIER and not order.name.startswith(DRAFT)
             ][:SHOWN],
         )
         return replace(made, mark=_mark(made))
 
     def open(self) -> Stream | None:
         """A stream that says when the page is to be fetched anew; None when there are too many."""
-        with self._lock:
+        with self._lock, text.use(text.DEFAULT):  # the mark is of no language
             self._mark = self.view().mark
             stream = self.board.streams.open("control")
             if stream is not None:
@@ -863,17 +967,17 @@ def _place(name: str) -> tuple[int, str]:
 def _wanted(name: str, value: Value) -> str:
     if name != "manual":
         return words.value(name, value)
-    return "automatic" if value == "auto" else words.value("relay_position", value)
+    return _("automatic") if value == "auto" else words.value("relay_position", value)
 
 
 def _label(name: str) -> str:
     if name == "mode":
-        return "Rules"
+        return _("Rules")
     if name == "manual":
-        return "By hand"
+        return _("By hand")
     if name.startswith(RULE):
-        return f"Rule {words.title(name.removeprefix(RULE)).lower()}"
-    return words.label(name) if name != BATCH else "Several settings"
+        return _("Rule %(rule)s", rule=words.named(name.removeprefix(RULE)))
+    return words.label(name) if name != BATCH else _("Several settings")
 
 
 def _mark(view: View) -> str:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from . import words
 from .house import House
+from .text import _
 
 Direction = Literal["in", "out", "idle", "unknown"]
 
@@ -103,7 +104,7 @@ def picture(house: House) -> Picture:
         for index, source in enumerate(shown):
             key = f"pv{index + 1}"
             x = first + index * step
-            text = "Sun" if count == 1 else f"String {index + 1}"
+            text = _("Sun") if count == 1 else _("String %(num)s", num=index + 1)
             if len(set(owners)) > 1:
                 text = words.title(source.device)
                 if owners.count(source.device) > 1:
@@ -122,17 +123,17 @@ def picture(house: House) -> Picture:
                 )
             )
             edges.append(_edge(key, "pv", (x, TOP), source.watts))
-            spoken.append(f"{text} {words.power(source.watts)}")
+            spoken.append(f"{text}: {words.power(source.watts)}")
     if house.has_grid:
         gone = house.grid_present is False
         note = (
-            "no grid"
+            _("no grid")
             if gone
-            else "giving"
+            else _("giving")
             if (house.grid_w or 0.0) < -MOVING_W
-            else "taking"
+            else _("taking")
             if (house.grid_w or 0.0) > MOVING_W
-            else "not used"
+            else _("not used")
             if house.grid_present
             else ""
         )
@@ -144,7 +145,7 @@ def picture(house: House) -> Picture:
             Node(
                 "grid",
                 "grid",
-                "Grid",
+                _("Grid"),
                 LEFT,
                 CENTRE[1],
                 words.NONE if gone else text,
@@ -153,13 +154,13 @@ def picture(house: House) -> Picture:
             )
         )
         edges.append(_edge("grid", "grid", (LEFT, CENTRE[1]), house.grid_w))
-        spoken.append(f"Grid {note or text}")
+        spoken.append(f"{_('Grid')}: {note or text}")
     if house.has_load:
         nodes.append(
             Node(
                 "load",
                 "load",
-                "House",
+                _("House"),
                 RIGHT,
                 CENTRE[1],
                 words.power(house.load_w),
@@ -168,24 +169,24 @@ def picture(house: House) -> Picture:
         )
         outward = None if house.load_w is None else -house.load_w
         edges.append(_edge("load", "load", (RIGHT, CENTRE[1]), outward))
-        spoken.append(f"House {words.power(house.load_w)}")
+        spoken.append(f"{_('House')}: {words.power(house.load_w)}")
     if house.has_battery:
         battery = house.battery_w
         note = (
-            "charging"
+            _("charging")
             if (battery or 0.0) < -MOVING_W
-            else "discharging"
+            else _("discharging")
             if (battery or 0.0) > MOVING_W
             else ""
             if battery is None
-            else "resting"
+            else _("resting")
         )
         amount = None if battery is None else abs(battery)
         nodes.append(
             Node(
                 "battery",
                 "battery",
-                "Battery",
+                _("Battery"),
                 CENTRE[0],
                 BOTTOM,
                 words.power(amount),
@@ -194,14 +195,14 @@ def picture(house: House) -> Picture:
             )
         )
         edges.append(_edge("battery", "battery", (CENTRE[0], BOTTOM), battery))
-        spoken.append(f"Battery {note} {words.power(amount)}".replace("  ", " "))
+        spoken.append(", ".join(filter(None, (f"{_('Battery')}: {words.power(amount)}", note))))
     if house.has_load or house.has_battery:
         known = house.loss_w is not None
         text = words.power(max(0.0, house.loss_w or 0.0)) if known else ""
-        note = "own use" if known else ""
-        title = "Inverter"
+        note = _("own use") if known else ""
+        title = _("Inverter")
         if house.residual_w is not None:
-            title = f"Meters disagree by {words.power(house.residual_w)}"
+            title = _("Meters disagree by %(watts)s", watts=words.power(house.residual_w))
         nodes.append(
             Node(
                 "inverter",
@@ -214,7 +215,7 @@ def picture(house: House) -> Picture:
             )
         )
         if text:
-            spoken.append(f"Inverter {note} {text}")
+            spoken.append(f"{_('Inverter')}: {text}, {note}")
         if house.disagrees:
             spoken.append(title)
     return Picture(tuple(nodes), tuple(edges), "; ".join(spoken))

@@ -14,13 +14,15 @@ from werkzeug.wrappers import Response as BaseResponse
 from .access import TABLE, Origin, Rule, origin
 from .accounts import LONGEST_MS, Accounts, AccountsError, Visitor, csrf_of
 from .config import WebConfig
+from .keys import Key, check
+from .text import N_, _
 
 SESSION = "sunmesh_session"
 FORM = "sunmesh_form"
 """For forms of somebody who is not logged in: log in, set up."""
 FIELD, HEADER = "csrf", "X-CSRF-Token"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-FOREIGN = "The form is out of date, or came from another page. Load this page again and repeat."
+FOREIGN = N_("The form is out of date, or came from another page. Load this page again and repeat.")
 
 
 def accounts() -> Accounts:
@@ -49,6 +51,18 @@ def me() -> Visitor:
     return found
 
 
+def bearer() -> str:
+    """The key that a program sends with its request; empty = none."""
+    scheme, _blank, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def doer() -> str:
+    """Who asks, as the audit names it: a person, or a program by its key."""
+    key: Key | None = g.get("key")
+    return me().name if key is None else key.who
+
+
 def unlocked_s() -> float:
     """How long controls stay unlocked for this visitor [s]."""
     found = visitor()
@@ -69,8 +83,11 @@ def guard(app: Flask, config: WebConfig, table: Mapping[str, Rule] = TABLE) -> N
     @app.before_request
     def ask() -> BaseResponse | None:
         g.origin = origin(request.environ, local, trusted)
-        g.visitor, g.no_accounts = None, ""
+        g.visitor, g.no_accounts, g.key = None, "", None
         if request.endpoint in (None, "static"):
+            return None
+        if request.blueprint == "api" and bearer():
+            _by_key(table[request.endpoint or ""])
             return None
         token = request.cookies.get(SESSION, "")
         if token:
@@ -110,31 +127,62 @@ def _refused(rule: Rule, config: WebConfig) -> BaseResponse | None:
         if rule.guests and config.viewing == "open" and where().local:
             return None
         if g.no_accounts:
-            abort(HTTPStatus.SERVICE_UNAVAILABLE, f"Nobody can be known: {g.no_accounts}.")
+            abort(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                _("Nobody can be known: %(why)s.", why=g.no_accounts),
+            )
         is_page = request.method in SAFE and "text/html" in request.headers.get("Accept", "")
-        if is_page and not request.args.get("part"):
+        if is_page and not request.args.get("part") and not request.path.startswith("/api/"):
             target = request.full_path.rstrip("?")
             return redirect(url_for("account.login_page", next=target), HTTPStatus.SEE_OTHER)
-        abort(HTTPStatus.UNAUTHORIZED, "Log in first.")
+        abort(HTTPStatus.UNAUTHORIZED, _("Log in first."))
     if who is None or rule.role is None:
         return None
     if not who.may(rule.role):
         abort(
             HTTPStatus.FORBIDDEN,
-            f"This takes the role {rule.role}; {who.name} is {who.role}.",
+            _(
+                "This takes the role %(role)s; %(name)s is %(own)s.",
+                role=_(rule.role),
+                name=who.name,
+                own=_(who.role),
+            ),
         )
     if rule.local and not where().local:
         abort(
             HTTPStatus.FORBIDDEN,
-            f"Commands are taken from the local network only: {where().why}.",
+            _("Commands are taken from the local network only: %(why)s.", why=where().why),
         )
     if rule.unlocked and not unlocked_s():
         abort(
             HTTPStatus.FORBIDDEN,
-            "Controls are locked. Unlock them on the page Control, then repeat; "
-            "nothing was changed.",
+            _(
+                "Controls are locked. Unlock them on the page Control, then repeat; "
+                "nothing was changed."
+            ),
         )
     return None
+
+
+def _by_key(rule: Rule) -> None:
+    """Ends the request of a program whose key does not allow it.
+
+    A key that commands needs no unlocking and no mark of a form: nobody sends it unawares.
+    """
+    try:
+        key = check(bearer(), where().address)
+    except AccountsError as err:
+        abort(HTTPStatus.SERVICE_UNAVAILABLE, _("Nobody can be known: %(why)s.", why=str(err)))
+    if key is None:
+        abort(HTTPStatus.UNAUTHORIZED, _("This key is not in force."))
+    g.key = key
+    if rule.role == "admin" or (rule.role == "operator" and not key.may_write):
+        abort(HTTPStatus.FORBIDDEN, _("The key %(name)s may not do that.", name=key.name))
+    if rule.local and not where().local:
+        abort(
+            HTTPStatus.FORBIDDEN,
+            _("Commands are taken from the local network only: %(why)s.", why=where().why),
+        )
 
 
 # -- forms and cookies -----------------------------------------------------------------------------
@@ -150,21 +198,24 @@ def _key() -> str:
     return str(kept)
 
 
+def mark() -> str:
+    """What shows that a change was asked for by a page of this session."""
+    return csrf_of(_key())
+
+
 def csrf_field() -> Markup:
     """The hidden field that every form carries."""
-    return Markup('<input type="hidden" name="{}" value="{}">').format(
-        FIELD, escape(csrf_of(_key()))
-    )
+    return Markup('<input type="hidden" name="{}" value="{}">').format(FIELD, escape(mark()))
 
 
 def _check_form() -> None:
     """Refuse a change that no page of this session asked for."""
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
-        abort(HTTPStatus.FORBIDDEN, FOREIGN)
+        abort(HTTPStatus.FORBIDDEN, _(FOREIGN))
     key = g.token or request.cookies.get(FORM, "")
     said = request.headers.get(HEADER) or request.form.get(FIELD, "")
     if not key or not compare_digest(said.encode(), csrf_of(key).encode()):
-        abort(HTTPStatus.FORBIDDEN, FOREIGN)
+        abort(HTTPStatus.FORBIDDEN, _(FOREIGN))
 
 
 def _set(response: BaseResponse, name: str, value: str, seconds: int) -> None:

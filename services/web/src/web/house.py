@@ -11,6 +11,8 @@ from typing import Literal
 from sunmesh.house import roles
 from sunmesh.messages import Value
 
+from .text import _
+
 Freshness = Literal["fresh", "late", "lost"]
 
 GRID_PRESENT_V = 60.0
@@ -71,7 +73,7 @@ class Device:
     @property
     def service(self) -> str:
         """The service that reads it."""
-        return f"collector-{self.family}" if self.family else "its collector"
+        return f"collector-{self.family}" if self.family else _("its collector")
 
 
 @dataclass(frozen=True, slots=True)

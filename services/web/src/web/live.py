@@ -1,12 +1,9 @@
 """Live values: what the mesh says now, kept in memory, handed on to open pages.
 
-One subscription for all pages. Memory holds the newest message of each kind for each device; a page
-that cannot keep up is dropped and comes back by itself.
+One subscription for all pages. Memory holds the newest message of each kind for each device.
 """
 
-import contextlib
 import logging
-import queue
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -34,8 +31,6 @@ DEVICES = 200
 ALARMS = 500
 RULES = 200
 PAUSES = 5
-QUEUE = 16
-"""Messages that a page may lag behind before it is dropped."""
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -285,95 +280,3 @@ class Live:
 def _naturally(name: str) -> list[tuple[int, str]]:
     """``roof-2`` before ``roof-10``."""
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
-
-
-class Stream:
-    """One open page's queue. ``channel``: what it wants to hear of."""
-
-    def __init__(self, channel: str = "now") -> None:
-        self.channel = channel
-        self._queue: queue.Queue[bytes | None] = queue.Queue(QUEUE)
-        self.closed = False
-
-    def put(self, event: bytes) -> bool:
-        """Queue an event; False when the reader is too slow, who is then given up."""
-        try:
-            self._queue.put_nowait(event)
-        except queue.Full:
-            self.closed = True
-            return False
-        return True
-
-    def get(self, timeout_s: float) -> bytes | None:
-        """The next event; None when there was none in that time.
-
-        Raises:
-            EOFError: the stream is closed.
-        """
-        if self.closed:
-            raise EOFError
-        try:
-            event = self._queue.get(timeout=timeout_s)
-        except queue.Empty:
-            if self.closed:
-                raise EOFError from None
-            return None
-        if event is None:
-            raise EOFError
-        return event
-
-    def close(self) -> None:
-        """End it; its reader sees the end of the file at once."""
-        self.closed = True
-        with contextlib.suppress(queue.Full):
-            self._queue.put_nowait(None)
-
-
-class Streams:
-    """The open pages. ``limit`` keeps threads free for everything else."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.dropped = 0
-        self._open: set[Stream] = set()
-        self._lock = threading.Lock()
-        self._ended = False
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def count(self, channel: str) -> int:
-        """How many hear of ``channel``."""
-        with self._lock:
-            return sum(stream.channel == channel for stream in self._open)
-
-    def open(self, channel: str = "now") -> Stream | None:
-        """A new stream; None when there are as many as threads allow."""
-        with self._lock:
-            if self._ended or len(self._open) >= self.limit:
-                return None
-            stream = Stream(channel)
-            self._open.add(stream)
-            return stream
-
-    def close(self, stream: Stream) -> None:
-        """The page has gone."""
-        stream.closed = True
-        with self._lock:
-            self._open.discard(stream)
-
-    def send(self, event: bytes, channel: str = "now") -> None:
-        """To every page of ``channel``; the ones that lag behind are dropped."""
-        with self._lock:
-            mine = [stream for stream in self._open if stream.channel == channel]
-            slow = [stream for stream in mine if not stream.put(event)]
-            self.dropped += len(slow)
-            self._open.difference_update(slow)
-
-    def end(self) -> None:
-        """Close all, and open no more."""
-        with self._lock:
-            self._ended = True
-            for stream in self._open:
-                stream.close()
-            self._open.clear()

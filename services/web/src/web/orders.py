@@ -20,6 +20,7 @@ from sunmesh.topics import parse
 
 from .accounts import Accounts
 from .live import Live
+from .text import _
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ class Orders:
         """
         mesh = self.live.mesh
         if mesh is None or not mesh.connected:
-            raise RefusedError("the broker does not answer; nothing was sent")
+            raise RefusedError(_("the broker does not answer; nothing was sent"))
         now = self.live.now()
         ((name, value),) = wants.items() if len(wants) == 1 else ((BATCH, None),)
         order = Order(
@@ -161,7 +162,9 @@ class Orders:
                 by, address, "command", device, "asked", f"{order.said} (id {order.id})"
             )
         except SunmeshError as err:
-            raise RefusedError(f"the audit cannot be written, so nothing was sent: {err}") from err
+            raise RefusedError(
+                _("the audit cannot be written, so nothing was sent: %(why)s", why=err)
+            ) from err
         with self._lock:
             self._keep(order)
         if not mesh.publish(mesh.topics.command(device), encode(command), expiry_s=EXPIRY_S):
@@ -186,7 +189,7 @@ class Orders:
             return  # a lease is renewed every minute; that is no news
         ms = clock.epoch_ms(clock.parse(result.ts))
         step = Step(result.stage, ms, result.value, result.detail)
-        number, _, part = result.id.partition("/")
+        number, _slash, part = result.id.partition("/")
         with self._lock:
             order = self._orders.get(number)
             if order is None or order.device != address.device:

@@ -10,6 +10,8 @@ from math import ceil
 
 from sunmesh.errors import SunmeshError
 
+from .text import _
+
 log = logging.getLogger(__name__)
 
 TIME_COST, MEMORY_KIB, LANES = 2, 19_456, 1
@@ -34,7 +36,9 @@ class ThrottledError(SunmeshError):
 
     def __init__(self, wait_s: float) -> None:
         self.wait_s = ceil(wait_s)
-        super().__init__(f"too many wrong passwords; try again in {_span(self.wait_s)}")
+        super().__init__(
+            _("too many wrong passwords; try again in %(span)s", span=_span(self.wait_s))
+        )
 
 
 def _span(seconds: int) -> str:
@@ -49,11 +53,11 @@ def checked(password: str, name: str) -> str:
     """
     text = unicodedata.normalize("NFKC", password)
     if len(text) < SHORTEST:
-        raise PasswordError(f"the password must have at least {SHORTEST} characters")
+        raise PasswordError(_("the password must have at least %(num)s characters", num=SHORTEST))
     if len(text) > LONGEST:
-        raise PasswordError(f"the password must have at most {LONGEST} characters")
+        raise PasswordError(_("the password must have at most %(num)s characters", num=LONGEST))
     if text.casefold() == name.casefold() or len(set(text)) < 3:
-        raise PasswordError("this password is guessed at once; take another one")
+        raise PasswordError(_("this password is guessed at once; take another one"))
     return text
 
 

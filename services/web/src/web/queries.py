@@ -10,8 +10,8 @@ import sqlite3
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, tzinfo
 from datetime import time as time_of_day
@@ -22,6 +22,7 @@ from urllib.parse import quote
 from sqlalchemy import (
     BigInteger,
     Column,
+    Connection,
     Date,
     Double,
     Engine,
@@ -40,17 +41,21 @@ from sqlalchemy import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
+from sunmesh.database.sql import PACKED_BYTES, packed
+from sunmesh.database.tables import DIRTY_MS
 from sunmesh.errors import SunmeshError
 from sunmesh.house import Roles, roles
 
 from . import energy, stack
 from .energy import Books
 from .stack import Bucket, Curve, Point
+from .text import _
 
 log = logging.getLogger(__name__)
 
-WIDTH_MS = 150_000
-"""A day is drawn in stretches of this length: 576 of them, 600 on the day of 25 hours."""
+WIDTH_MS = 180_000
+"""A day is drawn in stretches of this length: 480 of them, 500 on the day of 25 hours."""
+MINUTE_MS = 60_000
 GAP_PERIODS = 3
 """A pause of more sample periods than this is a gap: nothing is known in it."""
 TIMEOUT_S = 3
@@ -63,6 +68,8 @@ KEPT_DAYS = 3
 OUTAGE_DAYS = 14
 """How far back the last moment with grid is looked for."""
 HOUR_MS = 3_600_000
+LEVELS = (("minute", MINUTE_MS, WIDTH_MS), ("hour", HOUR_MS, HOUR_MS))
+"""Rollups, the length of their rows and what a day is drawn in from them [ms]."""
 
 metadata = MetaData()
 
@@ -87,6 +94,12 @@ sample = Table(
     Column("series_id", Integer, primary_key=True),
     Column("ts", BigInteger, primary_key=True),
     Column("value", Double),
+)
+day_table = Table(
+    "day",
+    metadata,
+    Column("series_id", Integer, primary_key=True),
+    Column("ts", BigInteger, primary_key=True),
 )
 state = Table(
     "state",
@@ -152,8 +165,8 @@ class Day:
         end: first millisecond of the next day.
         points: thinned out, gaps as empty points.
         books: energies.
-        period_s: between two samples, for the reader of the table.
         roles: which series it was made of.
+        width_ms: length of a stretch; an hour where minutes are not kept any more.
     """
 
     date: date
@@ -161,8 +174,21 @@ class Day:
     end: int
     points: Sequence[Point] = ()
     books: Books = field(default_factory=Books)
-    period_s: float = 0.0
     roles: Roles = field(default_factory=Roles)
+    width_ms: int = WIDTH_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Rolled:
+    """From where a day is read: rows of ``level`` up to ``until`` [ms], samples from there on.
+
+    Empty ``level``: samples only.
+    """
+
+    level: str = ""
+    length_ms: int = 0
+    width_ms: int = WIDTH_MS
+    until: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,14 +251,19 @@ def explain(url_text: str, err: Exception) -> str:
     where = url.database if sqlite else f"{url.host}:{url.port or 3306}/{url.database}"
     text = str(getattr(err, "orig", None) or err)
     if "no such table" in text or "1146" in text:
-        return f"the database {where} has no tables yet; the recorder makes them when it starts"
+        return _(
+            "the database %(name)s has no tables yet; the recorder makes them when it starts",
+            name=where,
+        )
     if "unable to open" in text:
-        return f"there is no database {where} yet; the recorder makes it when it starts"
+        return _(
+            "there is no database %(name)s yet; the recorder makes it when it starts", name=where
+        )
     if "1045" in text or "1044" in text:
-        return f"the database {where} refuses the portal's user; look at [database]"
+        return _("the database %(name)s refuses the portal's user; look at [database]", name=where)
     if "2003" in text or "2013" in text or "2006" in text:
-        return f"the database {where} does not answer; is it running?"
-    return f"the database {where} cannot be read: {text.splitlines()[0]}"
+        return _("the database %(name)s does not answer; is it running?", name=where)
+    return _("the database %(name)s cannot be read: %(why)s", name=where, why=text.splitlines()[0])
 
 
 class History:
@@ -255,6 +286,7 @@ class History:
         self._stand: tuple[set[str], dict[str, str]] = (set(), {})
         self._series_at = float("-inf")
         self._days: OrderedDict[date, _Kept] = OrderedDict()
+        self._rollups: bool | None = None
         self.reads = 0
         """Whole days read so far."""
 
@@ -302,8 +334,22 @@ class History:
                 def read_only(connection: Any, _record: Any) -> None:  # noqa: ANN401
                     with connection.cursor() as cursor:
                         cursor.execute("SET SESSION TRANSACTION READ ONLY")
+                        cursor.execute(f"SET SESSION group_concat_max_len = {PACKED_BYTES}")
 
         return self._engine
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection that cannot write.
+
+        Raises:
+            HistoryError: no database, or not the recorder's.
+        """
+        try:
+            with self._connect().connect() as connection:
+                yield connection
+        except (SQLAlchemyError, OSError, RuntimeError) as err:
+            raise HistoryError(explain(self._url, err)) from err
 
     def _rows(self, query: Select[*tuple[Any, ...]]) -> Sequence[Sequence[Any]]:
         """Run one query.
@@ -311,16 +357,19 @@ class History:
         Raises:
             HistoryError: no database, or not the recorder's.
         """
-        try:
-            with self._connect().connect() as connection:
-                return connection.execute(query).fetchall()
-        except (SQLAlchemyError, OSError, RuntimeError) as err:
-            raise HistoryError(explain(self._url, err)) from err
+        with self.reading() as connection:
+            return connection.execute(query).fetchall()
 
     def close(self) -> None:
         """Give back the connections."""
         if self._engine is not None:
             self._engine.dispose()
+
+    def forget(self) -> None:
+        """The energy books were changed: read the days again that are kept."""
+        with self._lock:
+            for kept in self._days.values():
+                kept.booked_at = float("-inf")
 
     # -- small questions --------------------------------------------------------------------------
 
@@ -372,20 +421,40 @@ class History:
         return [known[pair] for pair in pairs if pair in known]
 
     def neighbours(self, day: date) -> tuple[date | None, date | None]:
-        """The nearest days before and after that have samples: one index step for each series."""
+        """The nearest days before and after of which anything is known: in one question."""
         start, end = bounds(day, self.zone)
-        earlier: list[int] = []
-        later: list[int] = []
-        for number in self._house_ids():
-            mine = sample.c.series_id == number
-            before = self._rows(select(func.max(sample.c.ts)).where(mine, sample.c.ts < start))
-            after = self._rows(select(func.min(sample.c.ts)).where(mine, sample.c.ts >= end))
-            earlier += [int(row[0]) for row in before if row[0] is not None]
-            later += [int(row[0]) for row in after if row[0] is not None]
+        ids = self._house_ids()
+        tables = [sample, *(table for table in (day_table,) if self._has_rollups())]
+        before, after = [], []
+        for table in tables:
+            for number in ids:
+                mine = table.c.series_id == number
+                before.append(
+                    select(func.max(table.c.ts)).where(mine, table.c.ts < start).scalar_subquery()
+                )
+                after.append(
+                    select(func.min(table.c.ts)).where(mine, table.c.ts >= end).scalar_subquery()
+                )
+        found: list[list[int]] = [[], []]
+        if ids:
+            row = self._rows(select(*before, *after))[0]
+            known = [None if ts is None else int(ts) for ts in row]
+            found[0] = [ts for ts in known[: len(before)] if ts is not None]
+            found[1] = [ts for ts in known[len(before) :] if ts is not None]
         return (
-            self._local_date(max(earlier)) if earlier else None,
-            self._local_date(min(later)) if later else None,
+            self._local_date(max(found[0])) if found[0] else None,
+            self._local_date(min(found[1])) if found[1] else None,
         )
+
+    def _has_rollups(self) -> bool:
+        """Whether the recorder keeps days of each series."""
+        if self._rollups is None:
+            try:
+                self._rows(select(day_table.c.ts).limit(1))
+                self._rollups = True
+            except HistoryError:
+                self._rollups = False
+        return self._rollups
 
     def _local_date(self, ms: int) -> date:
         return datetime.fromtimestamp(ms / 1000, self.zone).date()
@@ -396,7 +465,7 @@ class History:
         if number is None:
             return None
         end = before
-        for _ in range(OUTAGE_DAYS):
+        for _day in range(OUTAGE_DAYS):
             start = end - 24 * HOUR_MS
             rows = self._rows(
                 select(func.max(sample.c.ts)).where(
@@ -458,42 +527,104 @@ class History:
         totals = [(d, name) for d in owners for name in energy.COUNTERS.values()]
         curves: dict[int, Curve] = {}
         periods: dict[str, float] = {}
+        rolled = self._rolled(start, end)
         for pair in dict.fromkeys([*pairs, *totals]):
             if pair not in known:
                 continue
             number = known[pair]
             old = kept.curves.get(number) if kept else None
-            if old is not None and old.buckets:
+            if old is not None and old.buckets and not rolled.level:
                 curves[number] = self._extend(number, old, end)
+                continue
+            whole = self._rows_of(number, start, rolled) if rolled.level else []
+            if rolled.until >= end:
+                if whole:
+                    curves[number] = Curve(whole, rolled.length_ms)
                 continue
             if pair[0] not in periods:
                 # The series of one device are sampled together.
-                periods[pair[0]] = self._period_ms(number, start, end)
+                periods[pair[0]] = self._period_ms(number, max(start, rolled.until), end)
             gap = round(GAP_PERIODS * periods[pair[0]] * 1.1) or 3 * WIDTH_MS
-            buckets = self._buckets(number, start, end, gap)
+            begin = max(start, rolled.until - gap) if rolled.level else start
+            buckets = whole + [
+                bucket
+                for bucket in self._buckets(number, begin, end, gap)
+                if bucket.start >= rolled.until
+            ]
             if buckets:
-                curves[number] = Curve(buckets, gap)
+                curves[number] = Curve(buckets, max(gap, rolled.length_ms))
         by_pair = {pair: curves[known[pair]] for pair in pairs if known.get(pair) in curves}
-        points = stack.points(chosen, by_pair, self._modes(chosen, start, end), WIDTH_MS)
+        modes = self._modes(chosen, start, end)
+        points = stack.points(chosen, by_pair, modes, rolled.width_ms)
         counters = {
             pair: energy.counted(curves[known[pair]].buckets, self._just_before(known[pair], start))
             for pair in totals
             if known.get(pair) in curves
         }
-        gaps = [curve.gap_ms for curve in by_pair.values()]
         own = energy.books(chosen, by_pair, points, counters)
-        made = Day(
-            day,
-            start,
-            end,
-            points,
-            own,
-            min(gaps) / GAP_PERIODS / 1100 if gaps else 0.0,
-            chosen,
-        )
+        made = Day(day, start, end, points, own, chosen, rolled.width_ms)
         now = time.monotonic()
         full_at = kept.full_at if kept else now
         return _Kept(self._with_booked(made, own), curves, now, full_at, own, now)
+
+    def _rolled(self, start: int, end: int) -> Rolled:
+        """The finest rollup that still reaches back to ``start``, and how far it has come."""
+        try:
+            with self.reading() as connection:
+                horizons = {
+                    str(level): int(ts)
+                    for level, ts in connection.exec_driver_sql("SELECT level, ts FROM horizon")
+                }
+                due = connection.exec_driver_sql(
+                    "SELECT MIN(ts) FROM dirty WHERE consumer = 'rollup'"
+                    f" AND ts >= {start - DIRTY_MS} AND ts < {end}"
+                ).scalar()
+        except HistoryError:
+            return Rolled()  # tables of an older recorder
+        for level, length, width in LEVELS:
+            if horizons.get(level, 0) <= start:
+                until = end if due is None else max(start, int(due))
+                samples = horizons.get("sample", 0)
+                if samples > until:  # what was marked late, of a time whose samples are deleted
+                    until = min(samples, end)
+                return Rolled(
+                    level, length, width, until if until >= end else until - until % width
+                )
+        return Rolled()
+
+    def _rows_of(self, number: int, start: int, rolled: Rolled) -> list[Bucket]:
+        """One series in stretches, made of its rollup."""
+        width, length = rolled.width_ms, rolled.length_ms
+        first = start - start % width
+        # A day of a zone that is half an hour off has its first hour in part.
+        source = (
+            "FROM (SELECT FLOOR(ts / {width}) AS stretch,"
+            " COALESCE(SUM(mean * covered_ms) / NULLIF(SUM(covered_ms), 0), AVG(mean)) AS middle,"
+            " SUM(CASE WHEN mean > 0 THEN mean * covered_ms ELSE 0 END) AS above,"
+            " SUM(CASE WHEN mean < 0 THEN -mean * covered_ms ELSE 0 END) AS below,"
+            " SUM(covered_ms) AS covered, MIN(ts) AS begun, MAX(ts) + {length} AS ended"
+            " FROM `{level}` WHERE series_id = {number} AND ts >= {first} AND ts < {until}"
+            " GROUP BY 1) AS stretches"
+        ).format(
+            width=width,
+            length=length,
+            level=rolled.level,
+            number=int(number),
+            first=first,
+            until=rolled.until,
+        )
+        columns = ("stretch", "middle", "above", "below", "covered", "begun", "ended")
+        try:
+            with self.reading() as connection:
+                if connection.dialect.name == "sqlite":
+                    source = source.replace("FLOOR(ts", "(ts")
+                rows = packed(connection, columns, source)
+        except SQLAlchemyError as err:
+            raise HistoryError(explain(self._url, err)) from err
+        return [
+            Bucket(int(row[0]) * width, row[1], row[2], row[3], row[4], int(row[5]), int(row[6]))
+            for row in rows
+        ]
 
     def _with_booked(self, made: Day, own: Books) -> Day:
         """The day with what the energy books say of it."""
@@ -602,6 +733,16 @@ class History:
 
     def _just_before(self, number: int, start: int) -> float | None:
         """The last reading in the hour before ``start``."""
+        try:
+            with self.reading() as connection:
+                minute = connection.exec_driver_sql(
+                    f"SELECT `last` FROM `minute` WHERE series_id = {number:d}"  # noqa: S608 - numbers
+                    f" AND ts < {start:d} AND ts >= {start - HOUR_MS:d} ORDER BY ts DESC LIMIT 1"
+                ).scalar()
+            if minute is not None:
+                return float(minute)
+        except HistoryError:
+            pass  # tables of an older recorder
         rows = self._rows(
             select(sample.c.value)
             .where(

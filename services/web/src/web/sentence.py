@@ -1,11 +1,15 @@
-"""The headline of *Now*: what the house does, in one to three short sentences. Pure."""
+"""The headline of *Now*: what the house does, in one to three short sentences. Pure.
+
+Each sentence is one message of the catalogues: no language builds them from the same parts.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from . import words
+from . import text, words
+from .text import _, ngettext
 
 SMALL_W = 30.0
 """Less than this is measuring noise, not a flow."""
@@ -69,54 +73,129 @@ class Situation:
 
 
 def headline(state: Situation) -> str:
-    """The headline."""
+    """The headline, in the language spoken."""
     if state.devices == 0:
-        return (
-            "No device yet." if state.broker else "No contact with the devices: the broker is away."
-        )
+        if state.broker:
+            return _("No device yet.")
+        return _("No contact with the devices: the broker is away.")
     lost = _lost(state)
     if len(state.lost) >= state.devices:
-        return lost if state.broker else f"{lost} The broker is away."
+        return lost if state.broker else f"{lost} {_('The broker is away.')}"
     parts = [_power(state), _battery(state), _grid(state), lost]
-    return " ".join(part for part in parts if part) or "Waiting for the first values."
+    return " ".join(part for part in parts if part) or _("Waiting for the first values.")
+
+
+# -- who says nothing ------------------------------------------------------------------------------
 
 
 def _lost(state: Situation) -> str:
     """Who says nothing, since when."""
     awake = [one for one in state.lost if one.why != "sleeping"]
     if state.lost and not awake:
-        return f"{_names(state.lost)} {'sleeps' if len(state.lost) == 1 else 'sleep'}."
-    if not awake:
-        return ""
+        return _sleepers(state.lost)
     mismatch = [one for one in awake if one.why == "mismatch"]
     if mismatch:
-        return f"Another device answers in place of {_names(mismatch, capital=False)}."
+        return _strangers(mismatch)
+    if not awake:
+        return ""
     never = [one for one in awake if one.why == "never"]
     if len(never) == len(awake):
-        return f"No data from {_names(awake, capital=False)} yet."
+        return _unheard(never)
     silent = [one for one in awake if one.why != "never"]
     since = max((one.since for one in silent if one.since), default=None)
-    text = f"No data from {_names(silent, capital=False)}"
-    return f"{text} since {words.clock(since, state.now)}." if since else f"{text}."
+    return _silent(silent, words.clock(since, state.now) if since else "")
 
 
-def _names(lost: Sequence[Lost], *, capital: bool = True) -> str:
-    names = [f"the {one.name}" for one in lost]
-    if len(names) > 2:
-        names = [*names[:1], f"{len(names) - 1} other devices"]
-    text = " and ".join(names)
-    return text[:1].upper() + text[1:] if capital else text
+def _sleepers(lost: Sequence[Lost]) -> str:
+    name, count = lost[0].name, len(lost)
+    if count == 1:
+        return _("The %(name)s sleeps.", name=name)
+    if count == 2:
+        return _("The %(name)s and the %(other)s sleep.", name=name, other=lost[1].name)
+    return ngettext(
+        "The %(name)s and %(num)d other device sleep.",
+        "The %(name)s and %(num)d other devices sleep.",
+        count - 1,
+        name=name,
+    )
+
+
+def _strangers(lost: Sequence[Lost]) -> str:
+    name, count = lost[0].name, len(lost)
+    if count == 1:
+        return _("Another device answers in place of the %(name)s.", name=name)
+    if count == 2:
+        return _(
+            "Other devices answer in place of the %(name)s and the %(other)s.",
+            name=name,
+            other=lost[1].name,
+        )
+    return ngettext(
+        "Other devices answer in place of the %(name)s and %(num)d other device.",
+        "Other devices answer in place of the %(name)s and %(num)d other devices.",
+        count - 1,
+        name=name,
+    )
+
+
+def _unheard(lost: Sequence[Lost]) -> str:
+    name, count = lost[0].name, len(lost)
+    if count == 1:
+        return _("No data from the %(name)s yet.", name=name)
+    if count == 2:
+        return _("No data from the %(name)s and the %(other)s yet.", name=name, other=lost[1].name)
+    return ngettext(
+        "No data from the %(name)s and %(num)d other device yet.",
+        "No data from the %(name)s and %(num)d other devices yet.",
+        count - 1,
+        name=name,
+    )
+
+
+def _silent(lost: Sequence[Lost], since: str) -> str:
+    name, count = lost[0].name, len(lost)
+    if count == 1:
+        if not since:
+            return _("No data from the %(name)s.", name=name)
+        return _("No data from the %(name)s since %(when)s.", name=name, when=since)
+    if count == 2:
+        other = lost[1].name
+        if not since:
+            return _("No data from the %(name)s and the %(other)s.", name=name, other=other)
+        return _(
+            "No data from the %(name)s and the %(other)s since %(when)s.",
+            name=name,
+            other=other,
+            when=since,
+        )
+    if not since:
+        return ngettext(
+            "No data from the %(name)s and %(num)d other device.",
+            "No data from the %(name)s and %(num)d other devices.",
+            count - 1,
+            name=name,
+        )
+    return ngettext(
+        "No data from the %(name)s and %(num)d other device since %(when)s.",
+        "No data from the %(name)s and %(num)d other devices since %(when)s.",
+        count - 1,
+        name=name,
+        when=since,
+    )
+
+
+# -- who feeds the house ---------------------------------------------------------------------------
 
 
 def _power(state: Situation) -> str:
     """Who feeds the house."""
     if state.mode == "fault":
-        return "The inverter reports a fault."
+        return _("The inverter reports a fault.")
     if state.mode == "shutdown":
-        return "The inverter is switched off."
+        return _("The inverter is switched off.")
     pv, load, battery, grid = state.pv_w, state.load_w, state.battery_w, state.grid_w
     if load is None:
-        return "" if pv is None else f"The sun gives {words.power(pv)}."
+        return "" if pv is None else _("The sun gives %(watts)s.", watts=words.power(pv))
     discharge = max(battery or 0.0, 0.0)
     charge = max(-(battery or 0.0), 0.0)
     imported, exported = max(grid or 0.0, 0.0), max(-(grid or 0.0), 0.0)
@@ -124,42 +203,75 @@ def _power(state: Situation) -> str:
     from_battery = min(discharge, load - from_sun)
     from_grid = min(imported, load - from_sun - from_battery)
     unseen = load - from_sun - from_battery - from_grid
+    draws = _("The house draws %(watts)s.", watts=words.power(load))
     if battery is None and load >= DARK_W and unseen > UNSEEN_SHARE * load:
-        return f"The house draws {words.power(load)}."  # somebody feeds it who says nothing now
+        return draws  # somebody feeds it who says nothing now
     if load < DARK_W:
-        if charge > SMALL_W and (pv or 0.0) > SMALL_W:
-            return "The house draws next to nothing; the sun charges the battery."
-        return "The house draws next to nothing."
+        return _idle(pv or 0.0, charge, exported)
     sun, store, net = (
         part if part > max(SMALL_W, 0.03 * load) else 0.0
         for part in (from_sun, from_battery, from_grid)
     )
     if sun and not store and not net:
         if exported > SMALL_W:
-            return f"Sun covers everything and gives {words.power(exported)} to the grid."
-        return "Sun covers everything."
+            return _(
+                "Sun covers everything and gives %(watts)s to the grid.",
+                watts=words.power(exported),
+            )
+        return _("Sun covers everything.")
     if net and imported - from_grid > SMALL_W and charge > SMALL_W:
-        who = "Sun and grid carry" if sun else "The grid carries"
-        what = "charge" if sun else "charges"
-        return f"{who} the house and {what} the battery."
+        if sun:
+            return _("Sun and grid carry the house and charge the battery.")
+        return _("The grid carries the house and charges the battery.")
     if sun and store and net:
         first, second = round(100 * sun / load), round(100 * store / load)
         rest = 100 - first - second  # so that the three make a whole
-        return (
-            f"Sun covers {words.percent(first / 100)}, battery {words.percent(second / 100)}, "
-            f"grid {words.percent(rest / 100)}."
+        return _(
+            "Sun covers %(sun)s, battery %(battery)s, grid %(grid)s.",
+            sun=words.percent(first / 100),
+            battery=words.percent(second / 100),
+            grid=words.percent(rest / 100),
         )
     if sun and store:
-        return f"Sun covers {words.percent(sun / load)}, the battery the rest."
+        return _("Sun covers %(share)s, the battery the rest.", share=words.percent(sun / load))
     if sun and net:
-        return f"Sun covers {words.percent(sun / load)}, the grid the rest."
+        return _("Sun covers %(share)s, the grid the rest.", share=words.percent(sun / load))
     if store and net:
-        return f"Battery and grid share the house, {words.percent(store / load)} from the battery."
+        return _(
+            "Battery and grid share the house, %(share)s from the battery.",
+            share=words.percent(store / load),
+        )
     if store:
-        return "The house runs on its battery."
+        if exported > SMALL_W:
+            return _(
+                "The battery carries the house and gives %(watts)s to the grid.",
+                watts=words.power(exported),
+            )
+        return _("The house runs on its battery.")
     if net:
-        return "The house runs on the grid."
-    return f"The house draws {words.power(load)}."
+        return _("The house runs on the grid.")
+    return draws
+
+
+def _idle(pv: float, charge: float, exported: float) -> str:
+    """A house that draws next to nothing, and where its sun goes."""
+    if pv > SMALL_W and exported > SMALL_W:
+        if charge > SMALL_W:
+            return _(
+                "The house draws next to nothing; the sun charges the battery and gives "
+                "%(watts)s to the grid.",
+                watts=words.power(exported),
+            )
+        return _(
+            "The house draws next to nothing; the sun gives %(watts)s to the grid.",
+            watts=words.power(exported),
+        )
+    if pv > SMALL_W and charge > SMALL_W:
+        return _("The house draws next to nothing; the sun charges the battery.")
+    return _("The house draws next to nothing.")
+
+
+# -- how full, and where that is going -------------------------------------------------------------
 
 
 def _battery(state: Situation) -> str:
@@ -170,46 +282,71 @@ def _battery(state: Situation) -> str:
     if state.soc is None:
         if state.battery_v is None:
             return ""
-        return f"Battery {words.value('battery_voltage_v', state.battery_v)}."
-    level = f"Battery {words.percent(state.soc / 100)}"
+        volts = words.value("battery_voltage_v", state.battery_v)
+        return _("Battery %(level)s.", level=volts)
+    level = words.percent(state.soc / 100)
     if power is None:
-        return f"{level}."
+        return _("Battery %(level)s.", level=level)
     if state.soc >= 99.5 and power < SMALL_W:
-        return "Battery full."
+        return _("Battery full.")
     if power < -SMALL_W:
-        return f"{level}, {_filling(state)}."
+        return _filling(state, level)
     if power <= SMALL_W:
-        return f"{level}."
+        return _("Battery %(level)s.", level=level)
     if state.soc <= state.reserve:
-        return f"{level}, below its reserve."
-    text = f"{level}{_emptying(state)}"
-    night = state.sunrise is not None and (state.sunset is None or state.sunrise < state.sunset)
-    if night and state.sunrise is not None and state.has_pv and (state.pv_w or 0.0) < DARK_W:
-        text += f"; sun from {state.sunrise:%H:%M}"
-    return f"{text}."
+        return _("Battery %(level)s, below its reserve.", level=level)
+    return _emptying(state, level, _sunrise(state))
 
 
-def _filling(state: Situation) -> str:
+def _filling(state: Situation, level: str) -> str:
     full = state.full_at
     if full is None:
-        return "charging"
+        return _("Battery %(level)s, charging.", level=level)
     by_sun = (state.pv_w or 0.0) > SMALL_W and (state.grid_w or 0.0) < SMALL_W
     if by_sun and state.sunset is not None and state.sunset.date() == state.now.date():
         if full > state.sunset:
-            return "charging, not full before sunset"
+            return _("Battery %(level)s, charging, not full before sunset.", level=level)
     elif full - state.now > FAR:
-        return "charging slowly"
-    return f"full about {words.clock(_round(full), state.now)}"
+        return _("Battery %(level)s, charging slowly.", level=level)
+    when = words.clock(_round(full), state.now)
+    return _("Battery %(level)s, full about %(when)s.", level=level, when=when)
 
 
-def _emptying(state: Situation) -> str:
+def _sunrise(state: Situation) -> str:
+    """When the sun comes, by night and where there are panels; else empty."""
+    if state.sunrise is None or not state.has_pv or (state.pv_w or 0.0) >= DARK_W:
+        return ""
+    if state.sunset is not None and state.sunset < state.sunrise:
+        return ""  # it is day, only dark
+    return text.clock(state.sunrise)
+
+
+def _emptying(state: Situation, level: str, sun: str) -> str:
     empty = state.empty_at
     if empty is None:
-        return ""
+        if sun:
+            return _("Battery %(level)s; sun from %(sun)s.", level=level, sun=sun)
+        return _("Battery %(level)s.", level=level)
     left = empty - state.now
     if left > FAR:
-        return f", at this load for {words.duration(left)}"
-    return f", at this load until {words.clock(_round(empty), state.now)}"
+        span = words.duration(left)
+        if sun:
+            return _(
+                "Battery %(level)s, at this load for %(span)s; sun from %(sun)s.",
+                level=level,
+                span=span,
+                sun=sun,
+            )
+        return _("Battery %(level)s, at this load for %(span)s.", level=level, span=span)
+    when = words.clock(_round(empty), state.now)
+    if sun:
+        return _(
+            "Battery %(level)s, at this load until %(when)s; sun from %(sun)s.",
+            level=level,
+            when=when,
+            sun=sun,
+        )
+    return _("Battery %(level)s, at this load until %(when)s.", level=level, when=when)
 
 
 def _round(moment: datetime) -> datetime:
@@ -224,8 +361,8 @@ def _grid(state: Situation) -> str:
         return ""
     since = state.grid_gone_since
     if since is None:
-        return "No grid."
-    days = (state.now.date() - since.date()).days
-    if days >= 2:
-        return f"No grid for {days}{words.HARD}days."
-    return f"No grid since {words.clock(since, state.now)}."
+        return _("No grid.")
+    gone = (state.now.date() - since.date()).days
+    if gone >= 2:
+        return _("No grid for %(span)s.", span=words.days(gone))
+    return _("No grid since %(when)s.", when=words.clock(since, state.now))

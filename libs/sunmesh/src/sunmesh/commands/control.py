@@ -491,7 +491,10 @@ class Control:
             return ""
         try:
             self._keep(self.actuator.read(names))
-        except (FrameError, TransportError) as err:
+        except FrameError as err:
+            log.debug("%s", err)  # with its bytes, which say nothing to who gave the command
+            return f"it could not be read ({err.kind})"
+        except TransportError as err:
             return f"it could not be read ({err})"
         return ""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Date,
     Double,
@@ -27,7 +28,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
-SCHEMA = "0003"
+SCHEMA = "0005"
 """The newest revision in ``migrations/``; a test compares them."""
 
 MAX_TS = 9_999_999_999_999
@@ -478,3 +479,50 @@ audit = Table(
 )
 """What was changed through the portal: who, what, from where, and how it ended. The stages of a
 command stand in :data:`command`."""
+
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("name", String(DEVICE_LENGTH), nullable=False),
+    Column("token", String(64), nullable=False),
+    Column("hint", String(8), nullable=False),
+    Column("may_write", Boolean, nullable=False),
+    Column("by_whom", String(DEVICE_LENGTH * 2), nullable=False),
+    Column("created", EpochMs, nullable=False),
+    Column("expires", EpochMs),
+    Column("seen", EpochMs),
+    Column("address", String(64), nullable=False),
+    UniqueConstraint("name"),
+    Index("ix_api_key_token", "token"),
+    **OPTIONS,
+)
+"""Keys of programs: ``token`` is the SHA-256 of what was shown once, ``hint`` its last letters.
+It was last used at ``seen``, from ``address``."""
+
+
+# --- Money ----------------------------------------------------------------------------------------
+
+tariff = Table(
+    "tariff",
+    metadata,
+    Column("first", Date, primary_key=True),
+    Column("created", EpochMs, nullable=False),
+    Column("by_whom", String(DEVICE_LENGTH * 2), nullable=False),
+    Column("document", Document, nullable=False),
+    **OPTIONS,
+)
+"""What energy costs from the local day ``first`` on, until the next one begins; ``document`` is
+JSON of :class:`sunmesh.database.tariff.Tariff`."""
+
+cost_month = Table(
+    "cost_month",
+    metadata,
+    Column("month", Date, primary_key=True),
+    Column("stamp", String(64), nullable=False),
+    Column("document", Document, nullable=False),
+    **OPTIONS,
+)
+"""What months that are over came to, so that years need not be counted again; ``document`` is JSON
+of :class:`sunmesh.database.tariff.Bill`. A row counts while its ``stamp`` is that of the books'
+sums and of the tariffs; it may be deleted at any time."""

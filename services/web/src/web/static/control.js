@@ -1,5 +1,7 @@
 // Keeps what stands in islands ([data-live]) as it is now: when the portal says that the page has
 // changed, it is fetched again and its islands are exchanged. What somebody is typing in is left alone.
+import { ago, span } from "./spans.js";
+
 const main = document.getElementById("main");
 const POLL_MS = 4000;
 const SILENCE_MS = 40000;
@@ -62,13 +64,6 @@ async function renew() {
 
 // -- ages and countdowns ----------------------------------------------------------------------------
 
-function span(seconds) {
-  const whole = Math.max(0, Math.round(seconds));
-  if (whole < 100) return `${whole}\u00a0s`;
-  if (whole < 5400) return `${Math.round(whole / 60)}\u00a0min`;
-  if (whole < 172800) return `${Math.round(whole / 3600)}\u00a0h`;
-  return `${Math.round(whole / 86400)}\u00a0days`;
-}
 
 function countdown(seconds) {
   const whole = Math.max(0, Math.round(seconds));
@@ -78,7 +73,7 @@ function countdown(seconds) {
 
 function tick() {
   for (const element of document.querySelectorAll("[data-age]")) {
-    const text = `${span((now() - Number(element.dataset.age)) / 1000)} ago`;
+    const text = ago((now() - Number(element.dataset.age)) / 1000);
     if (element.textContent !== text) element.textContent = text;
   }
   for (const element of document.querySelectorAll("[data-until]")) {
@@ -96,8 +91,9 @@ function count(form) {
   for (const row of form.querySelectorAll(".setting"))
     row.classList.toggle("touched", fields.some((field) => row.contains(field)));
   const button = form.querySelector("[data-count]");
-  const words = fields.length === 1 ? "1 change" : `${fields.length} changes`;
-  button.textContent = fields.length ? button.dataset.count.replace("{n}", words) : "Review changes";
+  button.textContent = fields.length
+    ? button.dataset.count.replace("{n}", String(fields.length))
+    : button.dataset.none;
   button.disabled = fields.length === 0;
   button.parentElement.classList.toggle("sticky", fields.length > 0);
 }

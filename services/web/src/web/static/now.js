@@ -1,8 +1,11 @@
 // Keeps the page as it is now: server-sent events, else a question every five seconds. All texts
 // come worked out from the portal; only ages are counted here.
+import { ago } from "./spans.js";
+
 const main = document.getElementById("main");
 const tip = document.getElementById("tip");
 const POLL_MS = 5000;
+const KEEP_MS = 20000;
 const SILENCE_MS = 40000;
 
 let slots = {};
@@ -59,13 +62,7 @@ async function rebuild(wanted) {
   try {
     const answer = await fetch(main.dataset.part, { cache: "no-store" });
     if (!answer.ok) return;
-    const open = new Map(
-      [...main.querySelectorAll("details")].map((element) => [element.id, element.open]),
-    );
     main.innerHTML = await answer.text();
-    for (const element of main.querySelectorAll("details")) {
-      if (open.has(element.id)) element.open = open.get(element.id);
-    }
     layout = wanted;
     index();
     write(slots);
@@ -78,9 +75,12 @@ async function rebuild(wanted) {
   }
 }
 
-function take(message, whole) {
-  heard = Date.now();
-  ahead = message.now - heard;
+function take(message, whole, old = false) {
+  if (!old) {
+    heard = Date.now();
+    ahead = message.now - heard;
+  }
+  asOf = message.now;
   offset = message.offset;
   if (whole) slots = {};
   if (message.layout !== layout) {
@@ -94,16 +94,19 @@ function take(message, whole) {
 
 // -- ages -----------------------------------------------------------------------------------------
 
-function age(seconds) {
-  const whole = Math.max(0, seconds);
-  if (whole < 100) return `${Math.round(whole)}\u00a0s`;
-  if (whole < 5400) return `${Math.round(whole / 60)}\u00a0min`;
-  if (whole < 172800) return `${Math.round(whole / 3600)}\u00a0h`;
-  return `${Math.round(whole / 86400)}\u00a0days`;
-}
-
 function clock(ms) {
   return new Date(ms + offset * 1000).toISOString().slice(11, 19);
+}
+
+function when(ms) {
+  // Of another day, that day too.
+  const days = Math.floor((ms + offset * 1000) / 86400000);
+  const today = Math.floor((now() + offset * 1000) / 86400000);
+  const time = clock(ms).slice(0, 5);
+  if (days === today) return time;
+  const form = { day: "numeric", month: "short", timeZone: "UTC" };
+  const date = new Date(ms + offset * 1000).toLocaleDateString(document.documentElement.lang, form);
+  return `${date}, ${time}`;
 }
 
 function freshness(name) {
@@ -125,8 +128,8 @@ function ages() {
     const fresh = freshness(name);
     const text =
       fresh.state === "lost" || fresh.state === "asleep"
-        ? slots[`device.${name}.seen`] || `last seen ${clock(fresh.ms).slice(0, 5)}`
-        : `${age(fresh.old / 1000)} ago`;
+        ? slots[`device.${name}.seen`] || main.dataset.seen.replace("{when}", when(fresh.ms))
+        : ago(fresh.old / 1000);
     if (element.textContent !== text) element.textContent = text;
   }
   for (const element of main.querySelectorAll("[data-fresh]")) {
@@ -140,22 +143,16 @@ function ages() {
 // -- the connection -------------------------------------------------------------------------------
 
 let linkState = "static";
-const LINKS = {
-  static: "as of this page\u2019s load",
-  live: "live",
-  polling: "asking every 5\u00a0s",
-  away: "the portal does not answer",
-};
-
+let asOf = Number(main.dataset.now); // the portal's time of what stands here
 function link(state) {
   linkState = state;
   const element = document.getElementById("link");
   if (element) {
     element.dataset.state = state;
-    element.textContent =
-      state === "away" ? `${LINKS.away} since ${clock(heard + ahead).slice(0, 5)}` : LINKS[state];
+    const key = `text${state[0].toUpperCase()}${state.slice(1)}`;
+    element.textContent = element.dataset[key].replace("{when}", when(asOf));
   }
-  main.classList.toggle("away", state === "away");
+  main.classList.toggle("away", state === "away" || state === "offline");
 }
 
 async function poll() {
@@ -163,8 +160,10 @@ async function poll() {
   try {
     const answer = await fetch(main.dataset.snapshot, { cache: "no-store" });
     if (!answer.ok) throw new Error(String(answer.status));
-    take(await answer.json(), true);
-    if (linkState !== "live") link("polling");
+    const old = answer.headers.has("X-Offline"); // the service worker's, from when there was one
+    take(await answer.json(), true, old);
+    if (old) link("offline");
+    else if (linkState !== "live") link("polling");
   } catch {
     if (linkState !== "live") link("away");
   }
@@ -197,8 +196,28 @@ function connect(wait = 0) {
   }, wait);
 }
 
+// -- for when the portal is away -------------------------------------------------------------------
+
+let keptAt = 0;
+
+async function keep() {
+  // The stream brings only changes, so what stands here is put where the service worker finds it.
+  if (linkState !== "live" || Date.now() - keptAt < KEEP_MS || !navigator.serviceWorker?.controller)
+    return;
+  keptAt = Date.now();
+  const content = JSON.stringify({ now: asOf, offset, layout, slots });
+  const headers = { "Content-Type": "application/json" };
+  try {
+    const cache = await caches.open("last");
+    await cache.put(main.dataset.snapshot, new Response(content, { headers }));
+  } catch {
+    // a full disk, a private window
+  }
+}
+
 setInterval(() => {
   ages();
+  keep();
   if (linkState === "live" && Date.now() - heard > SILENCE_MS && !document.hidden) {
     heard = Date.now();
     poll(); // a quiet house or a dead line: the answer tells
@@ -223,7 +242,7 @@ addEventListener("pageshow", (event) => {
 
 // -- where a value comes from ----------------------------------------------------------------------
 
-const QUALITY = { suspect: "implausible", stale: "kept from before the outage", lost: "old" };
+const QUALITY = { suspect: "suspect", stale: "stale", lost: "lost" };
 
 function explain(element) {
   const lines = [];
@@ -231,8 +250,8 @@ function explain(element) {
   const name = element.dataset.src;
   if (name) {
     const fresh = freshness(name);
-    const quality = QUALITY[slots[element.dataset.q]] || (fresh.state === "lost" ? "old" : "good");
-    lines.push(`${name} · ${clock(fresh.ms)}, ${age(fresh.old / 1000)} ago · ${quality}`);
+    const quality = QUALITY[slots[element.dataset.q]] || (fresh.state === "lost" ? "lost" : "good");
+    lines.push(`${name} · ${clock(fresh.ms)}, ${ago(fresh.old / 1000)} · ${main.dataset[quality]}`);
   }
   return lines.join("\n");
 }
@@ -260,13 +279,6 @@ document.addEventListener("pointerover", showTip);
 document.addEventListener("focusin", showTip);
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") tip.hidden = true;
-});
-
-// A link to a device opens it.
-document.addEventListener("click", (event) => {
-  const anchor = event.target.closest('a[href^="#device-"]');
-  const target = anchor && document.getElementById(anchor.hash.slice(1));
-  if (target) target.open = true;
 });
 
 index();

@@ -13,7 +13,7 @@
     if (theme === "auto") root.removeAttribute("data-theme");
     else root.setAttribute("data-theme", theme);
     const name = document.getElementById("theme-name");
-    if (name) name.textContent = theme;
+    if (name) name.textContent = name.dataset[theme] || theme;
     document.dispatchEvent(new Event("themechange"));
   };
   apply();

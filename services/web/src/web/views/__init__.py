@@ -5,6 +5,7 @@ from datetime import tzinfo
 from flask import current_app
 
 from ..board import Board
+from ..database import Database
 
 
 def board() -> Board:
@@ -16,3 +17,9 @@ def board() -> Board:
 def zone() -> tzinfo:
     """The site's time zone."""
     return board().zone
+
+
+def database() -> Database:
+    """Connections to the database."""
+    found: Database = current_app.extensions["database"]
+    return found

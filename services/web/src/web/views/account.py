@@ -1,4 +1,4 @@
-"""Accounts: the first visit, log in and out, unlock, one's own password, everybody's roles."""
+"""Accounts: log in and out, unlock, one's own password. Everybody's are on the page *System*."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -8,38 +8,55 @@ from sunmesh.errors import RefusedError
 from werkzeug.wrappers import Response
 
 from .. import words
-from ..access import ROLES, is_house_name
+from ..access import ROLE_NAMES, is_house_name
 from ..accounts import AccountsError
 from ..guard import SESSION, accounts, begin, end, me, safe_target, visitor, where
 from ..passwords import PasswordError, ThrottledError
+from ..text import N_, _
 from . import zone
 
 blueprint = Blueprint("account", __name__)
 
 ROLE_TEXTS = {
-    "viewer": "looks",
-    "operator": "looks and controls",
-    "admin": "looks, controls, and gives accounts",
+    "viewer": N_("looks"),
+    "operator": N_("looks and controls"),
+    "admin": N_("looks, controls, sets up and gives accounts"),
 }
 
 
-def _field(name: str, most: int = 300) -> str:
+def field(name: str, most: int = 300) -> str:
+    """What a form says there."""
     return request.form.get(name, "")[:most]
 
 
-def _target() -> str:
+def target(default: str = "control.page") -> str:
+    """Where to go after the form: the page that it was asked for on."""
     text = request.values.get("next", "")
-    return safe_target(text[:500], url_for("control.page"))
+    return safe_target(text[:500], url_for(default))
 
 
-def _is_settled() -> bool:
+def is_settled() -> bool:
+    """Whether somebody has an account; ends the request where nobody can know."""
     try:
         return accounts().is_settled()
     except AccountsError as err:
-        abort(HTTPStatus.SERVICE_UNAVAILABLE, f"{str(err)[:1].upper()}{str(err)[1:]}.")
+        abort(HTTPStatus.SERVICE_UNAVAILABLE, words.sentence(str(err)))
 
 
-def _tried(deed: Callable[[], object]) -> tuple[str, int]:
+def may_settle() -> str:
+    """Why the first account cannot be made from here; empty = it can."""
+    if not where().local:
+        return _("The first account is made from the local network only: %(why)s.", why=where().why)
+    if not is_house_name(request.host):
+        return _(
+            "The first account is made under the portal's own address, not as %(host)s: "
+            "open it by its IP address.",
+            host=request.host,
+        )
+    return ""
+
+
+def tried(deed: Callable[[], object]) -> tuple[str, int]:
     """Why something was not done, and its status; an empty text = it was done."""
     try:
         deed()
@@ -52,45 +69,11 @@ def _tried(deed: Callable[[], object]) -> tuple[str, int]:
     return "", HTTPStatus.OK
 
 
-# -- the first visit -------------------------------------------------------------------------------
-
-
-def may_settle() -> str:
-    """Why the first account cannot be made from here; empty = it can."""
-    if not where().local:
-        return f"The first account is made from the local network only: {where().why}."
-    if not is_house_name(request.host):
-        return (
-            f"The first account is made under the portal's own address, not as {request.host}: "
-            "open it by its IP address."
-        )
-    return ""
-
-
-@blueprint.get("/setup")
-def setup_page() -> Response | str:
-    """The form that makes the first account; leads on once there is one."""
-    if _is_settled():
-        return redirect(url_for("account.login_page"), HTTPStatus.SEE_OTHER)
-    return render_template("setup.html", why=may_settle(), error="", name="", target=_target())
-
-
-@blueprint.post("/setup")
-def setup() -> Response | tuple[str, int]:
-    """Make the first account, an admin's, and log it in."""
-    if why := may_settle():
-        abort(HTTPStatus.FORBIDDEN, why)
-    tokens: list[str] = []
-    name = _field("name")
-
-    def deed() -> None:
-        tokens.append(accounts().settle(name, _field("password"), where().address))
-
-    error, status = _tried(deed)
-    if error:
-        page = render_template("setup.html", why="", error=error, name=name, target=_target())
-        return page, status
-    return begin(redirect(_target(), HTTPStatus.SEE_OTHER), tokens[0])
+def at(ms: int | None) -> str:
+    """When that was, as people say it here and now."""
+    if ms is None:
+        return _("never")
+    return words.clock(words.local(ms, zone()), words.local(accounts().now_ms, zone()))
 
 
 # -- in and out ------------------------------------------------------------------------------------
@@ -100,37 +83,40 @@ def setup() -> Response | tuple[str, int]:
 def login_page() -> Response | str:
     """The form; the first visit is led to set up."""
     if visitor() is not None:
-        return redirect(_target(), HTTPStatus.SEE_OTHER)
-    if not _is_settled():
-        return redirect(url_for("account.setup_page"), HTTPStatus.SEE_OTHER)
-    return render_template("login.html", error="", name="", target=_target())
+        return redirect(target(), HTTPStatus.SEE_OTHER)
+    if not is_settled():
+        return redirect(url_for("setup.page"), HTTPStatus.SEE_OTHER)
+    return render_template("login.html", error="", name="", target=target())
 
 
 @blueprint.post("/login")
 def login() -> Response | tuple[str, int]:
     """Begin a session; the cookie is a new one each time."""
     tokens: list[str] = []
-    name = _field("name")
+    name = field("name")
     old = request.cookies.get(SESSION, "")[:200]
 
     def deed() -> None:
-        token = accounts().log_in(name, _field("password"), where().address, old)
+        token = accounts().log_in(name, field("password"), where().address, old)
         tokens.append(token)
 
-    error, status = _tried(deed)
+    error, status = tried(deed)
     if error:
         if status == HTTPStatus.UNPROCESSABLE_ENTITY:
             status = HTTPStatus.UNAUTHORIZED
-        page = render_template("login.html", error=error, name=name, target=_target())
+        page = render_template("login.html", error=error, name=name, target=target())
         return page, status
-    return begin(redirect(_target(), HTTPStatus.SEE_OTHER), tokens[0])
+    return begin(redirect(target(), HTTPStatus.SEE_OTHER), tokens[0])
 
 
 def _leave(everywhere: bool) -> Response:
     try:
         accounts().log_out(me(), where().address, everywhere=everywhere)
     except AccountsError as err:
-        abort(HTTPStatus.SERVICE_UNAVAILABLE, f"The session could not be ended: {err}.")
+        abort(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            _("The session could not be ended: %(why)s.", why=str(err)),
+        )
     return end(redirect(url_for("now.page"), HTTPStatus.SEE_OTHER))
 
 
@@ -152,11 +138,11 @@ def logout_everywhere() -> Response:
 @blueprint.post("/unlock")
 def unlock() -> Response | tuple[str, int]:
     """Unlock controls for ten minutes."""
-    error, status = _tried(lambda: accounts().unlock(me(), _field("password"), where().address))
+    error, status = tried(lambda: accounts().unlock(me(), field("password"), where().address))
     if error:
-        page = render_template("unlock.html", error=error, target=_target())
+        page = render_template("unlock.html", error=error, target=target())
         return page, HTTPStatus.FORBIDDEN if status == HTTPStatus.UNPROCESSABLE_ENTITY else status
-    return redirect(_target(), HTTPStatus.SEE_OTHER)
+    return redirect(target(), HTTPStatus.SEE_OTHER)
 
 
 @blueprint.post("/lock")
@@ -165,47 +151,30 @@ def lock() -> Response:
     try:
         accounts().lock(me())
     except AccountsError as err:
-        abort(HTTPStatus.SERVICE_UNAVAILABLE, f"They could not be locked: {err}.")
-    return redirect(_target(), HTTPStatus.SEE_OTHER)
+        abort(HTTPStatus.SERVICE_UNAVAILABLE, _("They could not be locked: %(why)s.", why=str(err)))
+    return redirect(target(), HTTPStatus.SEE_OTHER)
 
 
 # -- one's own page --------------------------------------------------------------------------------
 
 
 def _page(error: str = "", done: str = "") -> str:
-    who, place = me(), zone()
-    now = accounts().now_ms
-    people, deeds, trouble = [], [], ""
-    try:
-        if who.may("admin"):
-            people = accounts().people()
-            deeds = list(accounts().deeds())
-    except AccountsError as err:
-        trouble = str(err)
-
-    def at(ms: int | None) -> str:
-        if ms is None:
-            return "never"
-        return words.clock(words.local(ms, place), words.local(now, place))
-
+    who = me()
     return render_template(
         "account.html",
-        people=people,
-        deeds=deeds,
-        at=at,
-        roles=ROLES,
-        role_texts=ROLE_TEXTS,
+        role=_(ROLE_NAMES[who.role]) if who.role in ROLE_NAMES else who.role,
+        role_text=_(ROLE_TEXTS[who.role]) if who.role in ROLE_TEXTS else "",
         since=at(who.created),
-        is_safe=where().secure or where().local,
-        error=error or trouble,
+        error=error,
         done=done,
     )
 
 
 @blueprint.get("/account")
 def page() -> str:
-    """Who one is; for admins everybody, and what was done."""
-    return _page(done=request.args.get("done", "")[:80])
+    """Who one is, one's password and sessions."""
+    done = _("The password is changed; other sessions have ended.")
+    return _page(done=done if "changed" in request.args else "")
 
 
 @blueprint.post("/account/password")
@@ -215,43 +184,11 @@ def password() -> Response | tuple[str, int]:
     tokens: list[str] = []
 
     def deed() -> None:
-        now, new = _field("now"), _field("password")
+        now, new = field("now"), field("password")
         accounts().change_password(who, now, new, address)
         tokens.append(accounts().log_in(who.name, new, address))
 
-    error, status = _tried(deed)
+    error, status = tried(deed)
     if error:
         return _page(error=error), status
-    target = url_for("account.page", done="The password is changed; other sessions have ended.")
-    return begin(redirect(target, HTTPStatus.SEE_OTHER), tokens[0])
-
-
-@blueprint.post("/account/people")
-def add() -> Response | tuple[str, int]:
-    """An account for somebody else."""
-    error, status = _tried(
-        lambda: accounts().add(
-            _field("name"), _field("password"), _field("role"), me().name, where().address
-        )
-    )
-    if error:
-        return _page(error=error), status
-    return redirect(url_for("account.page", done="The account is made."), HTTPStatus.SEE_OTHER)
-
-
-@blueprint.post("/account/people/<int:number>")
-def change(number: int) -> Response | tuple[str, int]:
-    """Another role or password for somebody, or the end of an account."""
-    by, address = me().name, where().address
-    deeds: dict[str, Callable[[], object]] = {
-        "role": lambda: accounts().set_role(number, _field("role"), by, address),
-        "password": lambda: accounts().set_password(number, _field("password"), by, address),
-        "remove": lambda: accounts().remove(number, by, address),
-    }
-    deed = deeds.get(_field("deed"))
-    if deed is None:
-        abort(HTTPStatus.BAD_REQUEST, f"deed must be one of {', '.join(deeds)}.")
-    error, status = _tried(deed)
-    if error:
-        return _page(error=error), status
-    return redirect(url_for("account.page", done="Done."), HTTPStatus.SEE_OTHER)
+    return begin(redirect(url_for("account.page", changed=1), HTTPStatus.SEE_OTHER), tokens[0])

@@ -7,10 +7,15 @@ from flask import Blueprint, abort, current_app, redirect, render_template, requ
 from sunmesh.errors import RefusedError
 from werkzeug.wrappers import Response
 
+from .. import words
 from ..alarms import AlarmBook
 from ..guard import me, visitor, where
+from ..text import N_
 
 blueprint = Blueprint("alarms", __name__)
+
+SEVERITIES = {"critical": N_("critical"), "warning": N_("warning"), "info": N_("note")}
+"""How bad it is, for who sees no colour."""
 
 
 def book() -> AlarmBook:
@@ -28,6 +33,7 @@ def page() -> str:
     return render_template(
         "alarms.html",
         view=book().view(),
+        severities=SEVERITIES,
         past=book().past(device, number),
         may_acknowledge=who is not None and who.may("operator"),
         may_test=who is not None and who.may("operator") and where().local,
@@ -35,8 +41,7 @@ def page() -> str:
 
 
 def _refuse(err: RefusedError, status: int) -> NoReturn:
-    text = str(err)
-    abort(status, f"{text[:1].upper()}{text[1:]}.")
+    abort(status, words.sentence(str(err)))
 
 
 @blueprint.post("/alarms/<device>/<code>/ack")

@@ -15,6 +15,7 @@ from ..accounts import AccountsError
 from ..controls import (
     CONTROLLER,
     MANUAL_MIN,
+    MODE_NAMES,
     MODE_TEXTS,
     MODES,
     RELAY_FAMILY,
@@ -24,6 +25,7 @@ from ..controls import (
     changes,
 )
 from ..guard import accounts, me, unlocked_s, visitor, where
+from ..text import _, ngettext
 from .account import may_settle
 
 blueprint = Blueprint("control", __name__)
@@ -50,12 +52,18 @@ def state_of_lock() -> tuple[str, str]:
             if not accounts().is_settled():
                 return "settle", may_settle()
         except AccountsError as err:
-            return "login", f"Nobody can log in now: {err}."
+            return "login", _("Nobody can log in now: %(why)s.", why=err)
         return "login", ""
     if not who.may("operator"):
-        return "role", f"{who.name} has the role {who.role}, which looks and does not control."
+        return "role", _(
+            "%(name)s has the role %(role)s, which looks and does not control.",
+            name=who.name,
+            role=_(who.role),
+        )
     if not where().local:
-        return "outside", f"Commands are taken from the local network only: {where().why}."
+        return "outside", _(
+            "Commands are taken from the local network only: %(why)s.", why=where().why
+        )
     return ("open", "") if unlocked_s() else ("locked", "")
 
 
@@ -72,22 +80,23 @@ def page() -> str:
         needs_password=who is not None and not who.is_proved(accounts().now_ms),
         is_open=state == "open",
         modes=MODES,
+        mode_names=MODE_NAMES,
         mode_texts=MODE_TEXTS,
         manual_minutes=MANUAL_MIN,
     )
 
 
 def _refuse(text: str, status: int = HTTPStatus.UNPROCESSABLE_ENTITY) -> NoReturn:
-    abort(status, f"{text[:1].upper()}{text[1:]}. Nothing was changed.")
+    abort(status, f"{words.sentence(text)} {_('Nothing was changed.')}")
 
 
 def _form() -> dict[str, str]:
     if len(request.form) > MOST_FIELDS:
-        _refuse("too many fields", HTTPStatus.BAD_REQUEST)
+        _refuse(_("too many fields"), HTTPStatus.BAD_REQUEST)
     return {key: text[:200] for key, text in request.form.items()}
 
 
-class _Wish:
+class Wish:
     """What a form asks for, checked against what the device takes."""
 
     def __init__(self, device: str, form: Mapping[str, str]) -> None:
@@ -107,14 +116,17 @@ class _Wish:
     def _settings(self, form: Mapping[str, str]) -> None:
         known = controls().known(self.device)
         if known is None:
-            _refuse(f"there is no device {self.device} that takes settings", HTTPStatus.NOT_FOUND)
+            _refuse(
+                _("there is no device %(device)s that takes settings", device=self.device),
+                HTTPStatus.NOT_FOUND,
+            )
         info, settings = known
         self.changes = changes(form, info, settings)
         for change in self.changes:
             self.wants[change.row.name] = change.value
             self.was[change.row.name] = change.was
         if len(self.changes) > 1 and any(each.row.risk == "danger" for each in self.changes):
-            raise RefusedError("what needs a confirmation is changed by itself, one at a time")
+            raise RefusedError(_("what needs a confirmation is changed by itself, one at a time"))
 
     def _modes(self, form: Mapping[str, str]) -> None:
         memory = controls().live.state().devices.get(CONTROLLER)
@@ -123,17 +135,29 @@ class _Wish:
             if name != "mode" and not name.startswith(RULE):
                 continue
             if text not in MODES:
-                raise RefusedError(f"a mode is one of {', '.join(MODES)}, not “{text[:20]}”")
+                raise RefusedError(
+                    _(
+                        "a mode is one of %(modes)s, not “%(text)s”",
+                        modes=", ".join(MODES),
+                        text=text[:20],
+                    )
+                )
             if name != "mode" and name not in current:
-                raise RefusedError(f"the controller has no rule “{name.removeprefix(RULE)[:40]}”")
+                raise RefusedError(
+                    _("the controller has no rule “%(rule)s”", rule=name.removeprefix(RULE)[:40])
+                )
             if current.get(name) != text:
                 self.wants[name] = text
                 self.was[name] = current.get(name)
         if len(self.wants) > 1:
-            raise RefusedError("one mode is changed at a time")
+            raise RefusedError(_("one mode is changed at a time"))
         for name, value in self.wants.items():
-            what = "All rules" if name == "mode" else f"Rule {name.removeprefix(RULE)}"
-            self.sentence = f"{what}: {MODE_TEXTS[str(value)]}."
+            mode = _(MODE_TEXTS[str(value)])
+            if name == "mode":
+                self.sentence = _("All rules: %(mode)s.", mode=mode)
+            else:
+                rule = words.title(name.removeprefix(RULE))
+                self.sentence = _("Rule %(rule)s: %(mode)s.", rule=rule, mode=mode)
 
     def _manual(self, form: Mapping[str, str]) -> None:
         state = controls().live.state()
@@ -141,21 +165,27 @@ class _Wish:
             (each for each in controls().live.devices(state) if each.name == self.device), None
         )
         if device is None or device.family != RELAY_FAMILY:
-            _refuse(f"{self.device} is no relay", HTTPStatus.NOT_FOUND)
+            _refuse(_("%(device)s is no relay", device=self.device), HTTPStatus.NOT_FOUND)
         position = form["manual"]
         if position not in POSITIONS:
-            raise RefusedError(f"a position is one of {', '.join(POSITIONS)}")
+            raise RefusedError(_("a position is one of %(known)s", known=", ".join(POSITIONS)))
         self.wants = {"manual": position}
         if position == "auto":
-            self.sentence = "The relay is left to the controller again."
+            self.sentence = _("The relay is left to the controller again.")
             return
         text = form.get("minutes_other", "").strip() or form.get("minutes", "")
         longest = controls().longest_manual_min(self.device)
         if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= longest:
-            raise RefusedError(f"minutes must be 1 to {longest}, not “{text[:20]}”")
+            raise RefusedError(
+                _("minutes must be 1 to %(most)s, not “%(text)s”", most=longest, text=text[:20])
+            )
         self.lease_s = float(int(text) * 60)
-        what = words.value("relay_position", position)
-        self.sentence = f"Relay by hand: {what} for {int(text)} minutes, then automatic again."
+        self.sentence = ngettext(
+            "Relay by hand: %(position)s for %(num)d minute, then automatic again.",
+            "Relay by hand: %(position)s for %(num)d minutes, then automatic again.",
+            int(text),
+            position=words.value("relay_position", position),
+        )
 
     @property
     def is_spent(self) -> bool:
@@ -168,14 +198,17 @@ class _Wish:
         return next((each for each in self.changes if each.row.risk == "danger"), None)
 
 
-def _wish(device: str) -> tuple[_Wish, dict[str, str]]:
+def _wish(device: str) -> tuple[Wish, dict[str, str]]:
     form = _form()
     try:
-        wish = _Wish(device, form)
+        wish = Wish(device, form)
     except RefusedError as err:
         _refuse(str(err))
     if why := controls().why_not(device):
-        _refuse(f"{words.title(device)} cannot be asked: {why}", HTTPStatus.CONFLICT)
+        _refuse(
+            _("%(device)s cannot be asked: %(why)s", device=words.title(device), why=why),
+            HTTPStatus.CONFLICT,
+        )
     return wish, form
 
 
@@ -189,7 +222,7 @@ def review(device: str) -> str:
     )
 
 
-def _is_kept(key: str, wish: _Wish) -> bool:
+def _is_kept(key: str, wish: Wish) -> bool:
     """Whether a field of the first form goes on into the second."""
     if key.startswith(("set.", "was.")):
         return key.partition(".")[2] in wish.wants
@@ -201,15 +234,15 @@ def apply(device: str) -> Response | tuple[str, int]:
     """Ask the device, and show what becomes of it."""
     wish, form = _wish(device)
     if not wish.wants:
-        _refuse("nothing differs from what the device has")
+        _refuse(_("nothing differs from what the device has"))
     error, confirm = "", None
     if wish.danger is not None:
         if form.get("confirm", "").strip() != wish.danger.form:
-            error = f"type {wish.danger.form} to confirm"
+            error = _("type %(value)s to confirm", value=wish.danger.form)
         confirm = wish.danger.value
     override = form.get("override", "").strip()
     if wish.is_spent and len(override) < 3:
-        error = error or "the day's budget of writes is spent; say why it must be exceeded"
+        error = error or _("the day's budget of writes is spent; say why it must be exceeded")
     if error:
         kept = [(key, text) for key, text in form.items() if _is_kept(key, wish)]
         page = render_template(
@@ -240,7 +273,7 @@ def order(number: str) -> str:
     if found is None:
         abort(
             HTTPStatus.NOT_FOUND,
-            "This order is not in the portal's memory; the recorder keeps all of them.",
+            _("This order is not in the portal's memory; the recorder keeps all of them."),
         )
     row = controls().order_row(found)
     return render_template("order.html", order=row, is_known=visitor() is not None)

@@ -1,25 +1,34 @@
-"""Page *Now*: the house at this moment, and the stream that keeps it so."""
+"""Page *Now*: the house at this moment, the stream that keeps it so, and what is kept offline."""
 
-import time
-from collections.abc import Callable, Iterator
+from typing import Any
 
-from flask import Blueprint, Response, render_template, request
+import msgspec
+from flask import Blueprint, Response, current_app, render_template, request, url_for
+from werkzeug.routing import BuildError
 
+from .. import words
 from ..accounts import AccountsError
-from ..board import Board, slots
+from ..app_shell import manifest_of, worker_of
+from ..board import slots
 from ..flow import HEIGHT, RADIUS, WIDTH
 from ..guard import SESSION, accounts, visitor
-from ..live import Stream
+from ..streams import answer
+from ..text import _
 from . import board
-from .alarms import book
+from .alarms import SEVERITIES, book
 from .control import controls
 
 blueprint = Blueprint("now", __name__)
 
-BEAT_S = 15.0
-"""A comment at least this often, so that proxies and browsers know the stream lives."""
-LOOK_S = 1.0
-"""How often a stream looks whether its page has gone."""
+
+def go(endpoint: str, **values: Any) -> str:  # noqa: ANN401 - whatever an address is made of
+    """The address of a page; empty where this portal has no such page."""
+    if endpoint not in current_app.view_functions:
+        return ""
+    try:
+        return url_for(endpoint, **values)
+    except BuildError:
+        return ""
 
 
 @blueprint.get("/")
@@ -31,6 +40,8 @@ def page() -> str:
         template,
         view=view,
         slots=slots(view),
+        go=go,
+        severities=SEVERITIES,
         width=WIDTH,
         height=HEIGHT,
         radius=RADIUS,
@@ -44,28 +55,6 @@ def snapshot() -> Response:
     return Response(board().full(), mimetype="application/json")
 
 
-def events(
-    board: Board, stream: Stream, gone: Callable[[], bool], beat_s: float = BEAT_S
-) -> Iterator[bytes]:
-    """What one page gets, until it or the portal goes."""
-    try:
-        yield b"retry: 2000\n\n"
-        quiet_since = time.monotonic()
-        while not gone():
-            try:
-                event = stream.get(min(LOOK_S, beat_s))
-            except EOFError:
-                return
-            if event is None:
-                if time.monotonic() - quiet_since < beat_s:
-                    continue
-                event = b": beat\n\n"
-            quiet_since = time.monotonic()
-            yield event
-    finally:
-        board.streams.close(stream)
-
-
 @blueprint.get("/live")
 def live() -> Response:
     """Server-sent events: ``full`` once, then ``patch`` with the texts that changed.
@@ -75,27 +64,36 @@ def live() -> Response:
     """
     openers = {"control": controls().open, "alarms": book().open}
     stream = openers.get(request.args.get("page", ""), board().open)()
-    if stream is None:
-        return Response(
-            "Too many open pages; this one asks from time to time instead.\n",
-            status=503,
-            mimetype="text/plain",
-            headers={"Retry-After": "60"},
-        )
-    left = request.environ.get("waitress.client_disconnected", lambda: False)
     people, token = accounts(), request.cookies.get(SESSION, "") if visitor() else ""
 
-    def gone() -> bool:
-        """The page was closed, or whose it was has logged out."""
-        if left():
-            return True
+    def stays() -> bool:
+        """Whose page it is has not logged out."""
         try:
-            return bool(token) and people.visitor(token) is None
+            return not token or people.visitor(token) is not None
         except AccountsError:
-            return True
+            return False
 
-    return Response(
-        events(board(), stream, gone),
-        mimetype="text/event-stream",
-        headers={"X-Accel-Buffering": "no"},
-    )
+    return answer(board().streams, stream, stays)
+
+
+@blueprint.get("/sw.js")
+def worker() -> Response:
+    """The service worker: it shows the last values, and how old they are, where no portal is."""
+    response = Response(worker_of(), mimetype="text/javascript")
+    response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+@blueprint.get("/manifest.webmanifest")
+def manifest() -> Response:
+    """What a phone needs to keep the portal among its apps."""
+    content = manifest_of(words.title(board().site.site.name), _("What the house does now"))
+    response = Response(msgspec.json.encode(content), mimetype="application/manifest+json")
+    response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+@blueprint.get("/offline")
+def offline() -> str:
+    """What the service worker shows for pages that need the portal."""
+    return render_template("offline.html")

@@ -84,6 +84,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     )
     parser.add_argument("--list", action="store_true", help="imports so far")
     parser.add_argument("--undo", type=int, metavar="ID", help="take an import back")
+    parser.add_argument("--by", default="", metavar="NAME", help="who asks; default: the user")
     parser.add_argument("--json", action="store_true", help="for programs")
 
 
@@ -176,20 +177,22 @@ def _import(site: Site, options: argparse.Namespace) -> int:
     ) as made:
         shown.clear()
         if options.json:
-            number = None if options.dry_run else batches.apply(made, url, progress=shown)
+            number = None
+            if not options.dry_run:
+                number = batches.apply(made, url, by=options.by, progress=shown)
             shown.clear()
             _print_json(made, number)
             return 0
         _print_plan(made, options)
         if made.changes_nothing:
             if not options.dry_run:
-                batches.apply(made, url)
+                batches.apply(made, url, by=options.by)
             print("nothing to change")
             return 0
         if options.dry_run:
             print("dry run: nothing was changed")
             return 0
-        number = batches.apply(made, url, progress=shown)
+        number = batches.apply(made, url, by=options.by, progress=shown)
         shown.clear()
         print(f"import {number}: done; `sunmesh import --undo {number}` takes it back")
     return 0
@@ -426,7 +429,11 @@ def _undo(site: Site, options: argparse.Namespace) -> int:
 
     shown = _Shown()
     undone = batches.undo(
-        site.database.sqlalchemy_url(), options.undo, site.site.zone, progress=shown
+        site.database.sqlalchemy_url(),
+        options.undo,
+        site.site.zone,
+        by=options.by,
+        progress=shown,
     )
     shown.clear()
     if options.json:

@@ -1,4 +1,8 @@
-"""Only one notifier of a site is at work: a second one says so and waits."""
+"""Only one of a service is at work on a site: a second one says so and waits.
+
+For services that hold something that two must not both do: alarms told twice, alarms that two
+raise and clear against each other.
+"""
 
 import fcntl
 import logging
@@ -8,10 +12,10 @@ import time
 from pathlib import Path
 from typing import IO
 
-from sunmesh.config import Site
-from sunmesh.errors import MessageError
-from sunmesh.messages import ServiceStatus, decode
-from sunmesh.mqtt import Mesh, Message
+from .config import Site
+from .errors import MessageError, SunmeshError
+from .messages import ServiceStatus, decode
+from .mqtt import Mesh, Message
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +26,27 @@ LOOK_S = 1.0
 TRY_S = 0.5
 
 
-class Place:
-    """The one place of this site's notifier on this machine: a lock beside the outbox."""
+class RivalError(SunmeshError):
+    """Another one of this service is at work."""
 
-    def __init__(self, folder: Path) -> None:
+
+def is_taken_over(reason: str) -> bool:
+    """Whether the broker ended a connection because another client has its name."""
+    return "taken over" in reason.lower()
+
+
+class Place:
+    """The one place of this site's service on this machine: a lock beside what it keeps.
+
+    Args:
+        folder: where it keeps that.
+        name: the service.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
         """Nothing is held yet."""
-        self._path = folder / "notifier.lock"
+        self._name = name
+        self._path = folder / f"{name}.lock"
         self._file: IO[str] | None = None
 
     def take(self, stop: threading.Event) -> bool:
@@ -42,7 +61,9 @@ class Place:
                 if not is_said:
                     file.seek(0)
                     who = file.read().strip() or "unknown"
-                    log.warning("another notifier (process %s) has %s; waiting", who, self._path)
+                    log.warning(
+                        "another %s (process %s) has %s; waiting", self._name, who, self._path
+                    )
                     is_said = True
                 if stop.wait(TRY_S):
                     file.close()
@@ -61,18 +82,20 @@ class Place:
             self._file = None
 
 
-def wait_alone(site: Site, host: str, stop: threading.Event, silent_s: float = SILENT_S) -> bool:
-    """Wait while a notifier on another machine is alive; False when stopped before.
+def wait_alone(
+    site: Site, name: str, host: str, stop: threading.Event, silent_s: float = SILENT_S
+) -> bool:
+    """Wait while one of the service ``name`` on another machine is alive; False: stopped before.
 
     The retained status may be that of a dead one (a power cut takes the broker's last will along),
-    so its health has to come. An absent broker is no reason to wait here: nobody can be told then.
+    so its health has to come. An absent broker is no reason to wait: nobody can be told then.
     """
-    mesh = Mesh(site.broker, site.topics, "notifier", instance=f"look-{os.getpid()}")
+    mesh = Mesh(site.broker, site.topics, name, instance=f"look-{os.getpid()}")
     looked = threading.Event()
     state: dict[str, object] = {"other": "", "heard": time.monotonic()}
 
     def hear(message: Message) -> None:
-        if message.topic == site.topics.service_health("notifier"):
+        if message.topic == site.topics.service_health(name):
             if not message.retain:
                 state["heard"] = time.monotonic()
             return
@@ -87,8 +110,8 @@ def wait_alone(site: Site, host: str, stop: threading.Event, silent_s: float = S
                 state["heard"] = time.monotonic()
         looked.set()
 
-    mesh.subscribe(site.topics.service_status("notifier"), hear)
-    mesh.subscribe(site.topics.service_health("notifier"), hear)
+    mesh.subscribe(site.topics.service_status(name), hear)
+    mesh.subscribe(site.topics.service_health(name), hear)
     mesh.start()
     try:
         looked.wait(LOOK_S)
@@ -96,10 +119,10 @@ def wait_alone(site: Site, host: str, stop: threading.Event, silent_s: float = S
         while state["other"]:
             heard = state["heard"]
             if isinstance(heard, float) and time.monotonic() - heard > silent_s:
-                log.warning("the notifier on %s is silent; taking over", state["other"])
+                log.warning("the %s on %s is silent; taking over", name, state["other"])
                 break
             if not is_said:
-                log.warning("another notifier works on %s; waiting", state["other"])
+                log.warning("another %s works on %s; waiting", name, state["other"])
                 is_said = True
             if stop.wait(TRY_S):
                 return False

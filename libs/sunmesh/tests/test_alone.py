@@ -1,8 +1,8 @@
-"""A second notifier, on this machine or on another."""
+"""A second one of a service, on this machine or on another."""
 
 import threading
 
-from notifier.alone import Place, wait_alone
+from sunmesh.alone import Place, wait_alone
 from sunmesh.config import load
 from sunmesh.messages import Health, ServiceStatus, encode
 
@@ -16,21 +16,22 @@ def online(host, state="online"):
 def waiting(site, **options):
     stop, done = threading.Event(), []
     thread = threading.Thread(
-        target=lambda: done.append(wait_alone(site, "here", stop, **options)), daemon=True
+        target=lambda: done.append(wait_alone(site, "notifier", "here", stop, **options)),
+        daemon=True,
     )
     thread.start()
     return stop, done, thread
 
 
 def test_one_place_for_one(tmp_path, caplog):
-    first, second = Place(tmp_path), Place(tmp_path)
+    first, second = (Place(tmp_path, "notifier") for _ in range(2))
     assert first.take(threading.Event())
     stop = threading.Event()
     stop.set()
     assert not second.take(stop)
     assert "another notifier (process" in caplog.text
     first.leave()
-    third = Place(tmp_path)
+    third = Place(tmp_path, "notifier")
     assert third.take(threading.Event())
     third.leave()
 
@@ -68,9 +69,3 @@ def test_who_is_stopped_while_waiting_ends(site_file, mesh, eventually):
     stop.set()
     thread.join(30)
     assert done == [False]
-
-
-def test_a_rival_that_takes_over_ends_this_one(house):
-    home = house()
-    home.notifier._lost("Session taken over")
-    assert "taken over" in home.notifier._rival

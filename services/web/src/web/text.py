@@ -1,0 +1,216 @@
+"""What people read, in their language: messages, numbers, dates, money.
+
+Messages are English in the code; ``locale/<language>.po`` says them in the others. The language is
+a property of the context (a request, a rendering of the board), not of the process.
+"""
+
+import gettext as machinery
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import date, datetime, tzinfo
+from functools import cache
+from pathlib import Path
+
+from babel import Locale, dates, localedata, numbers
+from babel.core import get_global
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+
+LANGUAGES = {
+    "en": "English",
+    "de": "Deutsch",
+    "it": "Italiano",
+    "es": "Español",
+    "fr": "Français",
+    "cs": "Čeština",
+    "ro": "Română",
+}
+"""What the portal speaks, each by its own name."""
+DEFAULT = "en"
+CATALOGUES = Path(__file__).parent / "locale"
+NONE = "–"
+"""Written where a value is not known; never a zero."""
+
+_language: ContextVar[str] = ContextVar("language", default=DEFAULT)
+
+
+def language() -> str:
+    """The code of the language spoken here and now."""
+    return _language.get()
+
+
+@contextmanager
+def use(code: str) -> Iterator[None]:
+    """Speak ``code`` (a key of :data:`LANGUAGES`; else English) inside of the block."""
+    token = _language.set(code if code in LANGUAGES else DEFAULT)
+    try:
+        yield
+    finally:
+        _language.reset(token)
+
+
+def speak(code: str) -> None:
+    """Speak ``code`` from here on, for the rest of a request."""
+    _language.set(code if code in LANGUAGES else DEFAULT)
+
+
+def choose(wanted: Sequence[str]) -> str:
+    """The first of ``wanted`` (``de-AT``, ``pt``, …) that the portal speaks, else English."""
+    for code in wanted:
+        short = code.replace("_", "-").partition("-")[0].lower()
+        if short in LANGUAGES:
+            return short
+    return DEFAULT
+
+
+@cache
+def _catalogue(code: str) -> machinery.NullTranslations:
+    path = CATALOGUES / f"{code}.po"
+    if not path.is_file():
+        return machinery.NullTranslations()
+    with path.open("rb") as source:
+        catalogue = read_po(source, locale=code)
+    compiled = io.BytesIO()
+    write_mo(compiled, catalogue)
+    compiled.seek(0)
+    return machinery.GNUTranslations(compiled)
+
+
+UNUSED = (
+    *("compact_currency_formats", "compact_decimal_formats", "compound_unit_patterns"),
+    *("currency_unit_patterns", "date_fields", "day_period_rules"),
+    *("interval_formats", "languages", "measurement_systems", "meta_zones", "ordinal_form"),
+    *("scientific_formats", "scripts", "territories", "time_zones", "unit_display_names"),
+    *("unit_patterns", "variants", "zone_formats"),
+)
+"""What is known of each language and said nowhere here: 1 MiB and more of each."""
+UNASKED = (
+    *("likely_subtags", "meta_zones", "territory_currencies", "territory_languages"),
+    *("territory_zones", "windows_zone_mapping", "zone_aliases", "zone_territories"),
+)
+"""The same of all of them: 2 MiB."""
+BEFORE_EN = ("root", "en", "en_001", "en_GB")
+
+
+@cache
+def _locale(code: str) -> Locale:
+    made = Locale.parse("en_GB" if code == "en" else code)  # 24 hours, the day before the month
+    for name in BEFORE_EN if code == "en" else ("root", code):
+        known = localedata.load(name)
+        for key in UNUSED:
+            known.pop(key, None)
+    for key in UNASKED:
+        get_global(key).clear()  # type: ignore[arg-type, attr-defined]
+    return made
+
+
+def locale() -> Locale:
+    """Babel's locale of the language spoken here."""
+    return _locale(language())
+
+
+# -- messages --------------------------------------------------------------------------------------
+
+
+def gettext(message: str, **values: object) -> str:
+    """``message`` in the language spoken here, with ``%(name)s`` filled in if there are values."""
+    text = _catalogue(language()).gettext(message)
+    return text % values if values else text
+
+
+def ngettext(one: str, many: str, num: int, **values: object) -> str:
+    """``one`` or ``many`` (or what the language has beside), with ``%(num)d`` and others filled in.
+
+    A whole number above 999 is written as :func:`number` writes it where the message says
+    ``%(num)s``.
+    """
+    text = _catalogue(language()).ngettext(one, many, num)
+    return text % {"num": num, **values}
+
+
+def N_(message: str) -> str:  # noqa: N802 - the name that every extractor knows
+    """Marks a constant for the catalogues; translated by :func:`gettext` where it is used."""
+    return message
+
+
+_ = gettext
+
+
+# -- numbers, dates, money -------------------------------------------------------------------------
+
+
+@cache
+def _marks(code: str) -> dict[int, str]:
+    """How that language writes Python's own marks of a number."""
+    symbols = numbers.get_decimal_symbol(_locale(code)), numbers.get_group_symbol(_locale(code))
+    return str.maketrans({".": symbols[0], ",": symbols[1], "-": "\N{MINUS SIGN}"})
+
+
+def number(value: float | None, digits: int = 0, *, group: bool = True) -> str:
+    """``value`` with just ``digits`` decimals, as people here write it; – where it is not known."""
+    if value is None:
+        return NONE
+    text = f"{value:{',' if group else ''}.{digits}f}"
+    if not text.strip("-0.,"):
+        text = text.lstrip("-")  # nobody writes −0
+    return text.translate(_marks(language()))
+
+
+def percent(share: float | None, digits: int = 0) -> str:
+    """``share`` (1 = all) in percent."""
+    return NONE if share is None else f"{number(100 * share, digits)}\N{NO-BREAK SPACE}%"
+
+
+def money(amount: float | None, currency: str, digits: int | None = None) -> str:
+    """``amount`` with its currency's sign.
+
+    Args:
+        amount: in the currency's main unit.
+        currency: ISO 4217 code.
+        digits: decimals; None = as many as the currency has.
+    """
+    if amount is None:
+        return NONE
+    pattern = None
+    if digits is not None:
+        pattern = locale().currency_formats["standard"].pattern.partition(";")[0]
+        pattern = pattern.replace("0.00", "0." + "0" * digits if digits else "0")
+    return numbers.format_currency(
+        amount, currency, pattern, locale=locale(), currency_digits=digits is None
+    )
+
+
+def day(value: date, form: str = "full") -> str:
+    """A date: ``full`` with its weekday, ``long``, ``medium``, ``short``, or a CLDR skeleton.
+
+    A skeleton, such as ``MMMd`` (21 Nov) or ``EEE`` (Sat), is put in the order of the language.
+    """
+    if form in ("full", "long", "medium", "short"):
+        return dates.format_date(value, form, locale=locale())
+    return dates.format_skeleton(
+        form, datetime(value.year, value.month, value.day), locale=locale()
+    )
+
+
+def weekday(value: date, *, short: bool = False) -> str:
+    """``Saturday``, or ``Sat``."""
+    return dates.format_date(value, "EEE" if short else "EEEE", locale=locale())
+
+
+def month(value: date) -> str:
+    """``November 2026``."""
+    return dates.format_skeleton("yMMMM", datetime(value.year, value.month, 1), locale=locale())
+
+
+def clock(value: datetime, zone: tzinfo | None = None, *, seconds: bool = False) -> str:
+    """The time of day, 24 hours: ``13:40``."""
+    local = value.astimezone(zone) if zone else value
+    return local.strftime("%H:%M:%S" if seconds else "%H:%M")
+
+
+def moment(value: datetime, zone: tzinfo | None = None) -> str:
+    """A date with its time: ``21 Nov 2026, 13:40``."""
+    local = value.astimezone(zone) if zone else value
+    return f"{day(local.date(), 'medium')}, {clock(local)}"

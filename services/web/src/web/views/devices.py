@@ -1,0 +1,172 @@
+"""Pages *Devices* and of one device: who is connected, how it is read, everything it says."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+from flask import Blueprint, abort, current_app, render_template
+from sunmesh import clock
+from sunmesh.messages import Settings
+
+from .. import words
+from ..device_past import Spark, sparks, today_kwh
+from ..device_view import (
+    Card,
+    Fact,
+    Member,
+    card,
+    groups,
+    members,
+    weak_text,
+)
+from ..house import Device
+from ..live import State
+from ..queries import HistoryError
+from ..text import _, ngettext, number
+from ..things import moment
+from ..wellbeing import HealthBook
+from . import board, database, zone
+
+blueprint = Blueprint("devices", __name__)
+
+
+def health() -> HealthBook:
+    """The application's memory of how devices were read."""
+    found: HealthBook = current_app.extensions["health"]
+    return found
+
+
+def _now_ms() -> int:
+    return clock.epoch_ms(board().live.now())
+
+
+def _members(
+    name: str, everything: Sequence[Device], today: Mapping[str, float], now_ms: int
+) -> list[Member]:
+    return members([d for d in everything if d.behind == name], today, now_ms, zone())
+
+
+def _today(everything: Sequence[Device], now_ms: int) -> tuple[dict[str, float], str]:
+    """Today's energy of devices behind others, and why it is not known."""
+    names = [device.name for device in everything if device.behind]
+    if not names:
+        return {}, ""
+    try:
+        with database().reading() as connection:
+            return today_kwh(connection, names, zone(), now_ms), ""
+    except HistoryError as err:
+        return {}, str(err)
+
+
+def _card(device: Device, state: State, its_members: Sequence[Member], now_ms: int) -> Card:
+    return card(device, state, health().of(device.name), its_members, now_ms, zone())
+
+
+def _summary(cards: Sequence[Card]) -> str:
+    """The page's headline."""
+    everyone = [(each.title, each.look) for each in cards]
+    everyone += [(member.title, member.look) for each in cards for member in each.members]
+    lost = [title for title, look in everyone if look == "lost"]
+    if not lost:
+        return ngettext(
+            "%(num)d device, and it answers.", "%(num)d devices, and all answer.", len(everyone)
+        )
+    return ngettext(
+        "%(num)d device does not answer: %(names)s.",
+        "%(num)d devices do not answer: %(names)s.",
+        len(lost),
+        names=", ".join(lost[:4]) + ("…" if len(lost) > 4 else ""),
+    )
+
+
+@blueprint.get("/devices")
+def page() -> str:
+    """All of them, each as a card."""
+    live = board().live
+    state, now_ms = live.state(), _now_ms()
+    everything = live.devices(state)
+    today, error = _today(everything, now_ms)
+    cards = [
+        _card(device, state, _members(device.name, everything, today, now_ms), now_ms)
+        for device in everything
+        if not device.behind
+    ]
+    return render_template(
+        "devices.html",
+        cards=cards,
+        weak={each.name: weak_text(each.members) for each in cards if each.members},
+        headline=_summary(cards) if cards else "",
+        error=error,
+    )
+
+
+@blueprint.get("/devices/<name>")
+def device(name: str) -> str:
+    """One of them."""
+    live = board().live
+    state, now_ms = live.state(), _now_ms()
+    everything = live.devices(state)
+    found = next((each for each in everything if each.name == name), None)
+    if found is None:
+        abort(
+            HTTPStatus.NOT_FOUND,
+            _("There is no device of that name: not in site.toml, and none was heard of."),
+        )
+    today, error = _today(everything, now_ms)
+    its_members = _members(name, everything, today, now_ms)
+    parts = groups(found, now_ms)
+    curves: dict[str, Spark] = {}
+    try:
+        with database().reading() as connection:
+            curves = sparks(
+                connection,
+                name,
+                {row.series: row.is_counter for part in parts for row in part.rows if row.series},
+                now_ms,
+            )
+    except HistoryError as err:
+        error = str(err)
+    memory = state.devices.get(name)
+    return render_template(
+        "device.html",
+        card=_card(found, state, its_members, now_ms),
+        groups=parts,
+        sparks=curves,
+        weak=weak_text(its_members) if its_members else "",
+        error=error,
+        settings=_settings(memory.settings if memory else None),
+        settings_read=(
+            moment(clock.epoch_ms(clock.parse(memory.settings.ts)), now_ms, zone())
+            if memory and memory.settings
+            else ""
+        ),
+        is_settable=bool(memory and memory.info and memory.info.settable),
+        counters=_counters(name),
+        is_kept=any(row.quality for part in parts for row in part.rows),
+    )
+
+
+def _settings(settings: Settings | None) -> list[Fact]:
+    if settings is None:
+        return []
+    return [
+        Fact(words.label(name), words.value(name, value), note=words.meaning(name))
+        for name, value in settings.values.items()
+    ]
+
+
+def _counters(name: str) -> list[Fact]:
+    """What its collector counts, as it counts it."""
+    wellbeing = health().of(name)
+    if wellbeing is None:
+        return []
+    return [
+        Fact(
+            key.replace("_", " "),
+            words.NONE
+            if value is None
+            else number(value, 0 if float(value).is_integer() else 2)
+            if isinstance(value, int | float)
+            else value,
+        )
+        for key, value in wellbeing.counters.items()
+    ]

@@ -1,4 +1,4 @@
-"""Every page of the portal, found in its URL map, with what to fill in where an address has parts."""
+"""Every page of the portal, found in its URL map, and what to fill in where one has parts."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -7,7 +7,13 @@ from pathlib import Path
 from sunmesh.config import load
 from web.app import create_app
 
-SITE = '[site]\nname = "home"\ntime_zone = "Europe/Rome"\n[database]\nurl = "sqlite:////nowhere/x.db"\n'
+SITE = """
+[site]
+name = "home"
+time_zone = "Europe/Rome"
+[database]
+url = "sqlite:////nowhere/x.db"
+"""
 YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
 PARTS = {
     "battery": {},
@@ -43,7 +49,9 @@ def addresses(app) -> list[tuple[str, str, str]]:
     for rule in app.url_map.iter_rules():
         known = PARTS.get(rule.endpoint, PARTS.get(rule.endpoint.partition(".")[0], {}))
         path = re.sub(
-            r"<(?:\w+(?:\([^)]*\))?:)?(\w+)>", lambda m: known.get(m[1], ANYTHING), rule.rule
+            r"<(?:\w+(?:\([^)]*\))?:)?(\w+)>",
+            lambda m, known=known: known.get(m[1], ANYTHING),
+            rule.rule,
         )
         for method in sorted(rule.methods - {"HEAD", "OPTIONS"}):
             found.append((rule.endpoint, method, path))

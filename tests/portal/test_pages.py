@@ -1,4 +1,4 @@
-"""Every page of the URL map, in both colours: axe finds nothing, nothing overflows, none complains."""
+"""Every page of the URL map in both colours: axe finds nothing, nothing overflows or complains."""
 
 from pathlib import Path
 
@@ -12,7 +12,8 @@ AXE = Path(__file__).parents[2] / "services/web/tests/vendor/axe.js"
 RUN = """async () => {
   const found = await axe.run(document, { resultTypes: ["violations"] });
   return found.violations.map((v) => `${v.id}: ${v.help}: ` +
-    v.nodes.slice(0, 3).map((n) => n.target.join(" ") + " " + (n.any[0]?.message || n.failureSummary)).join(" | "));
+    v.nodes.slice(0, 3).map((n) => n.target.join(" ") + " " +
+      (n.any[0]?.message || n.failureSummary)).join(" | "));
 }"""
 ROUNDS = [("phone", "dark"), ("desk", "light"), ("phone", "light"), ("desk", "dark")]
 MAY_BE_NOTHING = ("/unknown", "/1")

@@ -576,8 +576,8 @@ class History:
                     for level, ts in connection.exec_driver_sql("SELECT level, ts FROM horizon")
                 }
                 due = connection.exec_driver_sql(
-                    "SELECT MIN(ts) FROM dirty WHERE consumer = 'rollup'"
-                    f" AND ts >= {start - DIRTY_MS} AND ts < {end}"
+                    "SELECT MIN(ts) FROM dirty WHERE consumer = 'rollup'"  # noqa: S608 - numbers
+                    f" AND ts >= {start - DIRTY_MS:d} AND ts < {end:d}"
                 ).scalar()
         except HistoryError:
             return Rolled()  # tables of an older recorder
@@ -598,20 +598,14 @@ class History:
         first = start - start % width
         # A day of a zone that is half an hour off has its first hour in part.
         source = (
-            "FROM (SELECT FLOOR(ts / {width}) AS stretch,"
+            f"FROM (SELECT FLOOR(ts / {width}) AS stretch,"  # noqa: S608 - numbers, our own table
             " COALESCE(SUM(mean * covered_ms) / NULLIF(SUM(covered_ms), 0), AVG(mean)) AS middle,"
             " SUM(CASE WHEN mean > 0 THEN mean * covered_ms ELSE 0 END) AS above,"
             " SUM(CASE WHEN mean < 0 THEN -mean * covered_ms ELSE 0 END) AS below,"
-            " SUM(covered_ms) AS covered, MIN(ts) AS begun, MAX(ts) + {length} AS ended"
-            " FROM `{level}` WHERE series_id = {number} AND ts >= {first} AND ts < {until}"
+            f" SUM(covered_ms) AS covered, MIN(ts) AS begun, MAX(ts) + {length} AS ended"
+            f" FROM `{rolled.level}` WHERE series_id = {number:d}"
+            f" AND ts >= {first} AND ts < {rolled.until}"
             " GROUP BY 1) AS stretches"
-        ).format(
-            width=width,
-            length=length,
-            level=rolled.level,
-            number=int(number),
-            first=first,
-            until=rolled.until,
         )
         columns = ("stretch", "middle", "above", "below", "covered", "begun", "ended")
         try:

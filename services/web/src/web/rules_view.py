@@ -7,8 +7,9 @@ from sunmesh import clock
 from sunmesh.messages import Value
 
 from . import controls, words
+from .controls import CONTROLLER
 from .live import Live, Memory, State
-from .rules_book import CONTROLLER, Rules, Table, conditions
+from .rules_book import Rules, Table, conditions
 from .rules_words import (
     ORIGINS,
     Conflict,

@@ -26,9 +26,10 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from .. import controls as panels
 from .. import rules_form, rules_picture, rules_templates, rules_view, rules_words, text, words
+from ..controls import CONTROLLER
 from ..guard import accounts, me, unlocked_s, visitor, where
 from ..queries import HistoryError
-from ..rules_book import CONTROLLER, Replay, Report, RuleBook, Rules, Table
+from ..rules_book import Replay, Report, RuleBook, Rules, Table
 from ..text import N_, _
 from . import board, database, zone
 

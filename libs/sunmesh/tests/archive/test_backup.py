@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Date, Float, Integer, LargeBinary, Numeric, create_engine, inspect, text
+from sqlalchemy import (
+    Boolean,
+    Date,
+    Float,
+    Integer,
+    LargeBinary,
+    Numeric,
+    create_engine,
+    inspect,
+    text,
+)
 from sunmesh import config
 from sunmesh.archive import backup as module
 from sunmesh.archive.backup import backup, check, restore, verify
@@ -77,6 +87,8 @@ def value(column: Any, number: int, chance: random.Random) -> Any:
         return date(2024, 2, 28) + timedelta(days=number)
     if isinstance(sort, tables.EpochMs):
         return 1_700_000_000_000 + number * 1000 + chance.randrange(1000)
+    if isinstance(sort, Boolean):
+        return chance.random() < 0.5
     if isinstance(sort, Integer | Numeric):
         return number + 1 if column.primary_key else chance.randrange(60000)
     if column.primary_key or column.name == "name":

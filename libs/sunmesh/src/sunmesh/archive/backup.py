@@ -150,7 +150,7 @@ def _type(found: Any) -> Type:  # noqa: ANN401 - of the dialect
     if found.python_type is bytes:
         return "bytes"
     # DECIMAL(13,0) is a time; the driver is told to read it as a whole number
-    return "int" if isinstance(found, types.Integer | types.Numeric) else "text"
+    return "int" if isinstance(found, types.Integer | types.Numeric | types.Boolean) else "text"
 
 
 def blocks(connection: Connection, table: TableHeader) -> Iterator[list[Row]]:

@@ -219,7 +219,7 @@ def test_ten_thousand_alarms_of_others_are_no_trouble(house):
 
 def test_a_flapping_grid_is_one_alarm(house):
     introduced(house)
-    for _ in range(25):
+    for _ in range(10):
         alive(house)
         house.after(62, inverter={"grid_voltage_v": 0.0})
         alive(house)

@@ -27,6 +27,12 @@ for_s = 0
 clear_for_s = 0
 [alarms.soc_low]
 enabled = false
+[alarms.panel_day_low]
+enabled = false
+[alarms.panel_missing]
+enabled = false
+[alarms.yield_low]
+enabled = false
 [devices.battery]
 family = "bms"
 port = "/dev/b"
@@ -303,7 +309,8 @@ def test_one_whose_connection_is_taken_over_ends(start, eventually):
         watch.work(threading.Event())
 
 
-def test_check_and_status(launch, site_file, listener, eventually, capsys):
+def test_check_and_status(launch, site_file, listener, eventually, capsys, monkeypatch):
+    monkeypatch.setattr("watch.__main__.QUIET_S", 0.3)
     site = site_file(QUICK)
     listener.spread(0.07)
     assert entry(["check", "--config", str(site)]) == 0

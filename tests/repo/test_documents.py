@@ -49,3 +49,11 @@ def test_the_example_is_read(tmp_path):
     site = config.load(path, environ={})
     assert set(site.sections) >= {"recorder", "web"}
     assert {table["family"] for table in site.devices.values()} >= {"axpert", "bms", "meter"}
+
+
+def test_the_portal_says_everything_in_every_language():
+    """Texts that are missing in a catalogue, that nobody says any more, or with wrong places."""
+    checked = subprocess.run(
+        [sys.executable, ROOT / "tools/texts", "--check"], capture_output=True, text=True
+    )
+    assert checked.returncode == 0, f"run tools/texts, then translate:\n{checked.stdout[-4000:]}"

@@ -318,7 +318,7 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
         raise DemoError("--days must not be below 0, and --speed above it")
     if arguments.start and arguments.days > 0.0:
         raise DemoError("a house that begins at another time has no history: add --days 0")
-    gateway_port = _free({arguments.port, arguments.broker_port})
+    gateway_port = _free(arguments.port, {arguments.port, arguments.broker_port})
     return Plan(
         folder=arguments.dir.resolve(),
         host=arguments.host,
@@ -332,7 +332,7 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
         start=arguments.start or "",
         world_log=arguments.log_world.resolve() if arguments.log_world else None,
         gateway_port=gateway_port,
-        phone_port=_free({arguments.port, arguments.broker_port, gateway_port}),
+        phone_port=_free(arguments.port, {arguments.port, arguments.broker_port, gateway_port}),
         place=(arguments.latitude, arguments.longitude),
         time_zone=arguments.time_zone,
         control=arguments.control,
@@ -341,17 +341,20 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     )
 
 
-def _free(taken: set[int]) -> int:
+def _free(portal: int, taken: set[int]) -> int:
     """A port for the emulated gateway or the phone, which nobody else needs to know.
+
+    Two demos that begin at once look for it from different places on: it is opened a minute later.
 
     Raises:
         DemoError: none is left.
     """
-    for port in GATEWAY_PORTS:
+    ports = list(GATEWAY_PORTS)
+    first = portal * 2 % len(ports)
+    for port in ports[first:] + ports[:first]:
         if port not in taken and not in_the_way("127.0.0.1", port):
             return port
-    last = GATEWAY_PORTS.stop - 1
-    raise DemoError(f"no port from {GATEWAY_PORTS.start} to {last} is free for what is emulated")
+    raise DemoError(f"no port from {ports[0]} to {ports[-1]} is free for what is emulated")
 
 
 def _calendar(path: Path | None) -> str:

@@ -602,7 +602,9 @@ class History:
             " COALESCE(SUM(mean * covered_ms) / NULLIF(SUM(covered_ms), 0), AVG(mean)) AS middle,"
             " SUM(CASE WHEN mean > 0 THEN mean * covered_ms ELSE 0 END) AS above,"
             " SUM(CASE WHEN mean < 0 THEN -mean * covered_ms ELSE 0 END) AS below,"
-            f" SUM(covered_ms) AS covered, MIN(ts) AS begun, MAX(ts) + {length} AS ended"
+            " SUM(covered_ms) AS covered, MIN(ts) AS begun,"
+            # What is sampled every five minutes has one row in five, which reaches over all five.
+            f" MAX(ts + CASE WHEN covered_ms > {length} THEN covered_ms ELSE {length} END) AS ended"
             f" FROM `{rolled.level}` WHERE series_id = {number:d}"
             f" AND ts >= {first} AND ts < {rolled.until}"
             " GROUP BY 1) AS stretches"

@@ -91,6 +91,9 @@ def fill(curve: Curve, width_ms: int) -> dict[int, float]:
                 )
         result[bucket.start] = bucket.mean
         before = bucket
+    if before is not None:  # which may reach over stretches that have no bucket of their own
+        for start in range(before.start + width_ms, before.last - width_ms + 1, width_ms):
+            result[start] = before.mean
     return result
 
 

@@ -19,8 +19,9 @@
   apply();
   document.addEventListener("DOMContentLoaded", () => {
     const button = document.getElementById("theme");
-    button.hidden = false;
     apply();
+    if (!button) return; // the page for when the portal is away has none
+    button.hidden = false;
     button.addEventListener("click", () => {
       theme = order[(order.indexOf(theme) + 1) % order.length];
       try {

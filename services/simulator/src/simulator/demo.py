@@ -38,6 +38,7 @@ from sunmesh.errors import ConfigError, MessageError
 from sunmesh.messages import Command, Sample, decode, encode
 from sunmesh.mqtt import Mesh, Message
 
+from . import contract
 from .config import LATITUDE, LONGITUDE, TIME_ZONE
 from .devices import member
 from .world import STATE_VERSION
@@ -591,7 +592,7 @@ port = {plan.port}
 seed = {plan.seed}
 state_file = "house.json"
 relay_file = "{RELAY_FILE}"
-{battery}{calendar}
+{battery}{calendar}{contract.BATTERY}
 [notifier]
 portal = {json.dumps(plan.address)}
 sign_of_life = ""
@@ -687,6 +688,8 @@ def fill(plan: Plan) -> None:
     if plan.days == 0.0:
         with plan.log.open("a", encoding="utf-8") as said:
             _call([str(program("recorder")), "migrate", *site], said)
+        if not plan.empty:
+            contract.sign(plan.site)
         return
     began = time.monotonic()
     end = time.strftime("%Y-%m-%dT%H:%M:00Z", time.gmtime())
@@ -708,6 +711,7 @@ def fill(plan: Plan) -> None:
                     process.wait()
     if any(statuses):
         raise DemoError(f"history could not be written; {plan.log} says why\n{_tail(plan.log)}")
+    contract.sign(plan.site)
     plan.marker.write_text(
         json.dumps({**plan.house, "days": plan.days, "end": end}) + "\n",
         encoding="utf-8",

@@ -271,6 +271,13 @@ def test_who_lives_on_the_grid_is_silent_without_it():
     assert causes(keys, HOUSE) == {("meter", "device_lost"): ("inverter", "grid_lost")}
 
 
+def test_an_outage_is_told_by_who_sees_it_first():
+    keys = [("inverter", "grid_lost"), ("grid-relay", "grid_absent")]
+    assert causes(keys, HOUSE) == {keys[1]: keys[0]}
+    dead = [*keys, ("grid-relay", "relay_without_effect")]
+    assert set(causes(dead, HOUSE).values()) == {dead[2]}
+
+
 def test_other_facts_of_a_device_stand_for_themselves():
     keys = [("collector-bms", "service_lost"), ("battery", "cell_spread"), ("roof", "device_lost")]
     assert causes(keys, HOUSE) == {}

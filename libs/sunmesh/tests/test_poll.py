@@ -2,6 +2,7 @@ import json
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from sunmesh import clock
@@ -9,6 +10,7 @@ from sunmesh.errors import FrameError, IdentityError, RefusedError, Sleeping, Tr
 from sunmesh.messages import Alarm, Info, encode
 from sunmesh.poll import Condition, Member, Poller, Reading, withdrawn
 from sunmesh.testing import when_said
+from sunmesh.voice import Voice
 
 GOOD = Reading({"battery_voltage_v": 53.2, "pv_energy_total_kwh": 12.5, "device_mode": "battery"})
 
@@ -174,6 +176,44 @@ def test_a_device_long_lost_raises_an_alarm_and_clears_it(watch, eventually):
     assert (raised["state"], cleared["state"]) == ("raised", "cleared")
     assert raised["id"] == cleared["id"]
     assert "gone" in raised["text"]
+
+
+def spoken(now, steps, monkeypatch, mesh):
+    """What a voice told of a device that is so long in each of those states [s]."""
+    monkeypatch.setattr("sunmesh.voice.time", SimpleNamespace(monotonic=lambda: now[0]))
+    said = []
+    monkeypatch.setattr(
+        mesh, "publish", lambda topic, payload, **_: said.append((topic, json.loads(payload)))
+    )
+    voice = Voice("x", mesh, alarm_after_s=120.0)
+    for state, seconds in steps:
+        for _ in range(0, seconds, 10):
+            if state == "online":
+                voice.say(GOOD)
+            else:
+                voice.leave(state, "reason")
+            now[0] += 10.0
+    return [p["state"] for topic, p in said if topic.endswith("alarms/x/device_lost")]
+
+
+EXCHANGED = [("offline", 20), ("identity_mismatch", 100)]
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        ([("offline", 110)], []),
+        ([("offline", 130)], ["raised", "cleared"]),
+        ([("identity_mismatch", 130)], ["raised", "cleared"]),
+        ([*EXCHANGED, ("offline", 110)], []),
+        ([*EXCHANGED, ("offline", 130)], ["raised", "cleared"]),
+        ([*EXCHANGED * 3], ["raised", "cleared"]),
+    ],
+    ids=["short", "long", "another", "put back", "put back and dead", "now this, now that"],
+)
+def test_a_device_whose_plug_is_put_back_is_silent_since_then(steps, told, monkeypatch, mesh):
+    steps = [("online", 10), *steps, ("online", 10)]
+    assert spoken([1000.0], steps, monkeypatch, mesh("collector")) == told
 
 
 def test_what_a_reading_warns_of_is_raised_once_and_cleared_when_it_is_gone(watch, eventually):

@@ -606,13 +606,25 @@ def test_a_grid_that_does_not_come_is_critical():
     assert "grid_absent" not in one.tick(800).alarms
 
 
-def test_a_grid_that_goes_is_critical_too():
+def test_a_grid_that_came_and_goes_is_an_outage_and_no_emergency():
     one = relay(SEEN)
     one.supply(0, 230.0)
     one.supply(1000, 230.0)
     for now in range(1010, 1200, 10):
         one.supply(now, 12.0)
-    assert "grid_absent" in one.tick(1190).alarms
+    alarm = one.tick(1190).alarms["grid_absent"]
+    assert (alarm.severity, alarm.title) == ("warning", "the grid is gone")
+    assert "has been away for 190 s, with 12 V" in alarm.text
+
+
+def test_a_grid_that_came_the_last_time_and_not_now_is_critical():
+    one = relay(SEEN)
+    one.supply(10, 230.0)
+    one.request(20, want_open(600))
+    one.tick(620)
+    for now in range(620, 810, 10):
+        one.supply(now, 0.0)
+    assert one.tick(810).alarms["grid_absent"].severity == "critical"
 
 
 def test_an_open_grid_is_not_asked_for():

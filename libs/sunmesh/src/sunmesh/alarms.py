@@ -534,6 +534,9 @@ def _candidates(key: Key, topology: Topology) -> Iterator[Key]:
     if code in (GRID_LOST, "grid_absent"):
         for relay in topology.relay:
             yield relay, "relay_without_effect"
+    if code == "grid_absent":  # an outage, told by who sees it first
+        for seen in topology.grid_seen:
+            yield seen, GRID_LOST
     if code in ABSENCES or code == SERVICE_LOST:
         front = topology.through.get(device)
         if front is not None:

@@ -88,6 +88,8 @@ class Voice:
         self._since = ""
         self._is_quiet = False
         self._lost_at: float | None = None
+        self._was_exchanged = False
+        """Another device answered for a while since it was online last."""
         self._alarms = Alarms(f"{device}-")
         self._hearing = threading.Lock()
         self._seq = 0
@@ -148,6 +150,10 @@ class Voice:
         if state not in ("offline", "identity_mismatch", "refusing"):
             self._lost_at = None
         elif not follows:
+            if before == "identity_mismatch" != state and not self._was_exchanged:
+                # somebody has the plug in his hand: it is silent since now. Once: a line that
+                # changes between the two must not be silent for ever
+                self._lost_at, self._was_exchanged = None, True
             self._lost_at = self._lost_at or time.monotonic()
             lost_s = time.monotonic() - self._lost_at
             if lost_s >= self._alarm_after_s:
@@ -183,7 +189,7 @@ class Voice:
         message = encode(Status(state, self._since, reason))
         self._mesh.publish(self._mesh.topics.status(self.device), message, retain=True)
         if state == "online":
-            self._lost_at = None
+            self._lost_at, self._was_exchanged = None, False
             self._hold(None, lost=None)
 
     def _sample(self, ts: str, values: dict[str, Value], quality: dict[str, str]) -> None:

@@ -577,6 +577,16 @@ class Relay:
                     "measured.",
                 )
             }
+        if self._supply_good_at > self._connected_at:  # it came, and went: an outage
+            return {
+                "grid_absent": Trouble(
+                    "warning",
+                    "the grid is gone",
+                    f"The grid was there and has been away for {absent_s:.0f} s, with "
+                    f"{self._supply:g} V at the house. Nothing but the sun charges the battery.",
+                    self._supply,
+                )
+            }
         return {
             "grid_absent": Trouble(
                 "critical",

@@ -247,6 +247,7 @@ def options(tmp_path, **changes):
         "time_zone": "Europe/Rome",
         "control": "",
         "storm": False,
+        "empty": False,
     }
     return Namespace(**(given | changes))
 

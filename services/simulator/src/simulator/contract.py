@@ -4,9 +4,11 @@ from datetime import date
 from pathlib import Path
 
 from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
 from sunmesh import config
 from sunmesh.database import costs
 from sunmesh.database.tariff import Band, Side, Tariff
+from sunmesh.errors import SunmeshError
 
 WORKDAYS = (1, 2, 3, 4, 5)
 BANDS = (
@@ -56,11 +58,16 @@ def sign(site: Path) -> None:
 
     Args:
         site: the house's ``site.toml``; its database has its tables.
+
+    Raises:
+        SunmeshError: the database does not take it.
     """
     engine = create_engine(config.load(site, "recorder").database.sqlalchemy_url())
     try:
         with engine.begin() as connection:
             if not costs.entries(connection):
                 costs.save(connection, FIRST, TARIFF, "simulator")
+    except SQLAlchemyError as err:
+        raise SunmeshError(f"the example of a tariff is not in the database: {err}") from err
     finally:
         engine.dispose()

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sunmesh import config
-from sunmesh.errors import ConfigError, MessageError
+from sunmesh.errors import ConfigError, MessageError, SunmeshError
 from sunmesh.messages import Command, Sample, decode, encode
 from sunmesh.mqtt import Mesh, Message
 
@@ -689,7 +689,7 @@ def fill(plan: Plan) -> None:
         with plan.log.open("a", encoding="utf-8") as said:
             _call([str(program("recorder")), "migrate", *site], said)
         if not plan.empty:
-            contract.sign(plan.site)
+            _sign(plan)
         return
     began = time.monotonic()
     end = time.strftime("%Y-%m-%dT%H:%M:00Z", time.gmtime())
@@ -711,12 +711,20 @@ def fill(plan: Plan) -> None:
                     process.wait()
     if any(statuses):
         raise DemoError(f"history could not be written; {plan.log} says why\n{_tail(plan.log)}")
-    contract.sign(plan.site)
+    _sign(plan)
     plan.marker.write_text(
         json.dumps({**plan.house, "days": plan.days, "end": end}) + "\n",
         encoding="utf-8",
     )
     say(f"{plan.days:g} days of history are in the database ({time.monotonic() - began:.0f} s)")
+
+
+def _sign(plan: Plan) -> None:
+    """Give the house its contract; without one the page Money asks for it."""
+    try:
+        contract.sign(plan.site)
+    except SunmeshError as err:
+        say(str(err).splitlines()[0])
 
 
 def _call(command: list[str], said: TextIO) -> None:

@@ -258,7 +258,7 @@ def test_the_table_is_what_is_on_screen(full) -> None:
     assert answer.mimetype == "text/csv"
     assert "day-2026-11-21.csv" in answer.headers["Content-Disposition"]
     rows = list(csv.DictReader(io.StringIO(answer.text)))
-    assert len(rows) == 49
+    assert len(rows) == 41
     assert rows[0]["time_local"] == "2026-11-21T11:00:00+01:00"
     assert rows[0]["time_utc"] == "2026-11-21T10:00:00.000Z"
     assert rows[0]["pv_power_w"] == "1000.0"

@@ -59,7 +59,7 @@ def addresses(app) -> list[tuple[str, str, str]]:
 
 
 NO_PAGE = re.compile(
-    r"\.(json|csv|zip|xml|webmanifest|js)$|^/static/|^/api/v1|^/live$|/ping$|\.toml$"
+    r"\.(json|csv|zip|xml|webmanifest|js)$|^/static/|^/api/v1|^/live$|/ping$|/data/export$|\.toml$"
 )
 """What is for programs, or is a stream."""
 

@@ -1,6 +1,7 @@
 """The whole demo, every service of it, with its records on a MariaDB.
 
-First argument: the database's URL; the rest are options of ``simulator demo``.
+First two arguments: the database's URL, and ports for what is emulated beside the house; the rest
+are options of ``simulator demo``.
 """
 
 import json
@@ -9,7 +10,7 @@ import sys
 
 from simulator import __main__, demo
 
-URL = sys.argv.pop(1)
+URL, PORTS = sys.argv.pop(1), sys.argv.pop(1)
 _written = demo.site_toml
 
 
@@ -23,5 +24,6 @@ def site_toml(plan: demo.Plan) -> str:
 
 
 demo.site_toml = site_toml
+demo.GATEWAY_PORTS = [int(port) for port in PORTS.split()]
 sys.argv[0], sys.argv[1:1] = "simulator", ["demo"]
 __main__.main()

@@ -40,7 +40,7 @@ function dim() {
   const theme = isDim ? "dark" : chosen;
   if (theme) root.dataset.theme = theme;
   else delete root.dataset.theme;
-  if (page) page.style.opacity = isDim ? "0.5" : "";
+  if (page) page.style.opacity = isDim ? "0.6" : "";
 }
 
 async function renew() {

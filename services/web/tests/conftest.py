@@ -7,6 +7,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from flask import Flask
+from jinja2 import BytecodeCache
+from jinja2.bccache import Bucket
 from playwright.sync_api import Browser, sync_playwright
 from sqlalchemy import create_engine, text
 from sunmesh.config import Site, load
@@ -124,6 +127,35 @@ def site(tmp_path: Path) -> Callable[..., Site]:
         return load(path, "web", {})
 
     return make
+
+
+class Compiled(BytecodeCache):
+    """Templates that some app of this run has compiled; a portal has one app, tests have many."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self.made:
+            bucket.bytecode_from_string(self.made[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self.made[bucket.key] = bucket.bytecode_to_string()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled() -> Iterator[None]:
+    """Compiles each template once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Flask, "jinja_options", {"bytecode_cache": Compiled()})
+        yield
+
+
+@pytest.fixture(autouse=True)
+def light_hashes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passwords cost little where it is not they that are tested."""
+    if request.path.name not in ("test_passwords.py", "test_accounts.py"):
+        monkeypatch.setattr("web.passwords.MEMORY_KIB", 256)
 
 
 class Clock:

@@ -113,6 +113,20 @@ def test_raised_and_cleared(start, listener, eventually):
     assert listener.of("battery/cell_spread")[1].state == "cleared"
 
 
+@pytest.mark.parametrize(
+    ("took_s", "due_in_s", "rest_s"),
+    [(0.002, 9.0, 0.018), (0.5, 9.0, 0.1), (0.5, 0.03, 0.03), (0.5, -1.0, 0.1), (0.0, 9.0, 0.0)],
+)
+def test_it_rests_by_what_a_turn_cost_and_not_beyond_what_is_due(
+    site_file, mesh, tmp_path, took_s, due_in_s, rest_s
+):
+    plan = plan_of(config.load(site_file(QUICK), "watch", environ={}))
+    file = StateFile(tmp_path / "watch.json")
+    watch = Watch(plan, mesh("watch"), file, monotonic=lambda: 100.0)
+    watch.judge.due_at = 100.0 + due_in_s
+    assert watch._rest_s(100.0 - took_s) == pytest.approx(rest_s)
+
+
 @pytest.mark.parametrize("state", ["watch.json", "lost.json"])
 def test_a_restart_with_and_without_its_file_goes_on(start, listener, eventually, state):
     first = start()

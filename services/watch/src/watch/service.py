@@ -44,8 +44,8 @@ log = logging.getLogger(__name__)
 SERVICE = "watch"
 TURN_S = 1.0
 """Without news the rules are asked that often."""
-GAP_S = 0.1
-"""With news they are asked no oftener."""
+GAP_S, REST = 0.1, 9.0
+"""With news they are asked again after ``REST`` times as long as asking took, ``GAP_S`` at most."""
 SAVE_S = 300.0
 """What is no alarm is written down that often, where it changed."""
 DISKS_S = 30.0
@@ -335,13 +335,21 @@ class Watch:
         while not stop.is_set():
             if self._rival:
                 raise RivalError(self._rival)
+            began = self._monotonic()
             self.turn()
-            stop.wait(GAP_S)
+            stop.wait(self._rest_s(began))
             left_s = self.judge.due_at - self._monotonic()
             self._news.wait(min(max(left_s, 0.0), TURN_S - GAP_S))
             self._news.clear()
         with self._lock:
             self._save(self._monotonic(), now=True)
+
+    def _rest_s(self, began: float) -> float:
+        """How long nobody asks after a turn: by what it cost, and not beyond what is due."""
+        now = self._monotonic()
+        rest_s = min(GAP_S, REST * (now - began))
+        left_s = self.judge.due_at - now
+        return left_s if 0 < left_s < rest_s else rest_s
 
     def wake(self) -> None:
         """Something new: the rules are asked soon."""

@@ -1,5 +1,8 @@
 """A second one of a service, on this machine or on another."""
 
+import os
+import subprocess
+import sys
 import threading
 
 from sunmesh.alone import Place, wait_alone
@@ -34,6 +37,33 @@ def test_one_place_for_one(tmp_path, caplog):
     third = Place(tmp_path, "notifier")
     assert third.take(threading.Event())
     third.leave()
+
+
+HOLDER = """
+import sys, threading, time
+from pathlib import Path
+from sunmesh.alone import Place
+Place(Path(sys.argv[1]), "notifier").take(threading.Event())
+print("mine", flush=True)
+time.sleep(600)
+"""
+
+
+def test_it_takes_over_when_the_first_is_killed(tmp_path, caplog, eventually):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE
+    ) as first:
+        assert first.stdout.readline() == b"mine\n"
+        second, stop, done = Place(tmp_path, "notifier"), threading.Event(), []
+        thread = threading.Thread(target=lambda: done.append(second.take(stop)), daemon=True)
+        thread.start()
+        eventually(lambda: f"(process {first.pid}) has" in caplog.text, 30)
+        assert done == []
+        first.kill()
+        eventually(lambda: done == [True], 30)
+    assert (tmp_path / "notifier.lock").read_text() == f"{os.getpid()}\n"
+    assert caplog.text.count("another notifier") == 1, "said once"
+    second.leave()
 
 
 def test_it_waits_for_one_on_another_machine_until_that_ends(site_file, mesh, eventually, caplog):

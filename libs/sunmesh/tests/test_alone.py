@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 
+import pytest
 from sunmesh.alone import Place, wait_alone
 from sunmesh.config import load
 from sunmesh.messages import Health, ServiceStatus, encode
@@ -43,24 +44,32 @@ HOLDER = """
 import sys, threading, time
 from pathlib import Path
 from sunmesh.alone import Place
-Place(Path(sys.argv[1]), "notifier").take(threading.Event())
+place = Place(Path(sys.argv[1]), "notifier")
+place.take(threading.Event())
 print("mine", flush=True)
 time.sleep(600)
 """
 
 
-def test_it_takes_over_when_the_first_is_killed(tmp_path, caplog, eventually):
+@pytest.fixture
+def holder(tmp_path):
+    """A process that has the place."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE
-    ) as first:
-        assert first.stdout.readline() == b"mine\n"
-        second, stop, done = Place(tmp_path, "notifier"), threading.Event(), []
-        thread = threading.Thread(target=lambda: done.append(second.take(stop)), daemon=True)
-        thread.start()
-        eventually(lambda: f"(process {first.pid}) has" in caplog.text, 30)
-        assert done == []
-        first.kill()
-        eventually(lambda: done == [True], 30)
+    ) as process:
+        assert process.stdout.readline() == b"mine\n"
+        yield process
+        process.kill()
+
+
+def test_it_takes_over_when_the_first_is_killed(holder, tmp_path, caplog, eventually):
+    second, stop, done = Place(tmp_path, "notifier"), threading.Event(), []
+    thread = threading.Thread(target=lambda: done.append(second.take(stop)), daemon=True)
+    thread.start()
+    eventually(lambda: f"(process {holder.pid}) has" in caplog.text, 30)
+    assert done == []
+    holder.kill()
+    eventually(lambda: done == [True], 30)
     assert (tmp_path / "notifier.lock").read_text() == f"{os.getpid()}\n"
     assert caplog.text.count("another notifier") == 1, "said once"
     second.leave()

@@ -238,7 +238,7 @@ def test_each_device_has_a_card(portal, clock) -> None:
         "/dev/serial/by-id/x",
         "Output power 400 W",
         "30 of 1,000 since its collector started",
-        "3 %",
+        "3.0 %",
         "3 today, 41 ever",
         "90 s behind",
         "3 devices behind it",

@@ -20,8 +20,8 @@ from web.queries import WIDTH_MS
 
 WEB = [sys.executable, "-m", "web", "run", "--config"]
 FORBIDDEN = {"numpy", "pandas", "cryptography", "requests", "sqlalchemy.orm"}
-OWN_MIB = 52.0
-"""Memory that no other process shares; PSS in a running mesh is measured by `make bench`."""
+OWN_MIB = 56.0
+"""Memory that no other process shares; PSS in a running mesh, up to 60, is for `make bench`."""
 
 
 class Portal:

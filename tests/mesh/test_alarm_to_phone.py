@@ -77,4 +77,4 @@ def test_an_emergency_is_acknowledged_on_the_phone_and_another_is_over_first(
         asked = "SELECT device, id, by_whom FROM acknowledgement"
         wanted = [("battery", "id-battery", "anna by phone")]
         eventually(lambda: rows(asked) == wanted, 60, "a portal that is restarted knows it, too")
-        assert [letter.state for letter in letters[:2]] == ["acknowledged", "cancelled"]
+        assert [letter.state for letter in list(letters)[:2]] == ["acknowledged", "cancelled"]

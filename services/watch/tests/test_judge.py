@@ -45,8 +45,8 @@ def codes(house):
     return {key.partition("/")[2] for key in house.open}
 
 
-def foreign(house, device, code, state="raised", ident="x-1", cause=None):
-    alarm = Alarm(ident, state, "warning", "t", "x", clock.iso(house.now), cause=cause)
+def foreign(house, device, code, state="raised", ident="x-1", cause=None, severity="warning"):
+    alarm = Alarm(ident, state, severity, "t", "x", clock.iso(house.now), cause=cause)
     return house.judge.hear_foreign((device, code), alarm)
 
 
@@ -212,6 +212,17 @@ def test_ten_thousand_alarms_of_others_are_no_trouble(house):
     for number in range(10_000):
         foreign(house, f"d{number}", "device_lost", "cleared", str(number))
     assert house.judge.foreign == {}
+
+
+@pytest.mark.parametrize(
+    ("severity", "cause"), [("warning", "inverter/grid_lost"), ("critical", None)]
+)
+def test_an_outage_is_one_alarm_and_a_grid_that_does_not_come_its_own(house, severity, cause):
+    introduced(house).after(65, inverter={"grid_voltage_v": 0.0})
+    assert "inverter/grid_lost" in house.open
+    foreign(house, "grid-relay", "grid_absent", severity=severity)
+    house.turn()
+    assert house.judge.foreign["grid-relay", "grid_absent"].cause == cause
 
 
 # --- flapping, restarts ---------------------------------------------------------------------------

@@ -32,6 +32,11 @@ WEAK_CELL = '[[simulator.faults]]\nkind = "overload"\nstart_s = 20.0\nduration_s
 expect.set_options(timeout=60_000)
 
 
+def way_through(proxy: CountingProxy) -> dict[str, str]:
+    """For a browser's context: all of it through the proxy, even what is on this machine."""
+    return {"server": proxy.address, "bypass": "<-loopback>"}
+
+
 class House:
     """The demo in a folder of its own."""
 
@@ -107,7 +112,7 @@ def chrome(chromium):
 @pytest.fixture(scope="session")
 def accounts(house, chrome, proxy):
     """Cookies of the admin, who was the first to come, by role."""
-    context = chrome.new_context(proxy={"server": proxy.address, "bypass": "<-loopback>"})
+    context = chrome.new_context(proxy=way_through(proxy))
     page = context.new_page()
     page.goto(f"{house.url}/setup")
     page.get_by_label("Name").fill("anna")
@@ -210,7 +215,7 @@ def window(house, chrome, accounts, proxy):
         context = chrome.new_context(
             viewport={"width": width, "height": height},
             color_scheme=scheme,
-            proxy={"server": proxy.address, "bypass": "<-loopback>"},
+            proxy=way_through(proxy),
             storage_state=accounts[who] if who else None,
             **{"is_mobile": size == "phone", "has_touch": size == "phone", "locale": "en-GB"}
             | options,

@@ -11,10 +11,10 @@ PIP      := -m pip --disable-pip-version-check --quiet install
 LOCK     := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
             --no-header --no-annotate $(addprefix --no-emit-package ,$(notdir $(MEMBERS)))
 
-.PHONY: help install demo test check bench soak capture peers lock
+.PHONY: help install demo test check bench soak screenshots capture peers lock
 
 help:
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1	/' | expand -t 10
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1	/' | expand -t 13
 
 install: .venv/.members .venv/.assets ## .venv from the hash-checked lock, every service editable, browser assets
 
@@ -53,6 +53,9 @@ bench: install peers ## the numbers, as JSON, each beside its floor
 
 soak: install ## half an hour at 20 times the speed, with every fault: nothing may leak, restart or be invented
 	@$(BIN)/python tests/soak $(SOAK)
+
+screenshots: install ## docs/screenshots/ anew, from a demo of its own (some minutes)
+	@$(BIN)/python tools/screenshots
 
 capture: install ## record a device's answers for the tests: FAMILY=axpert PORT=/dev/serial/by-id/... OUTPUT=file
 	@[ -n "$(PORT)" ] && [ -n "$(OUTPUT)" ] || { echo "make capture FAMILY=$(FAMILY) PORT=... OUTPUT=..."; exit 2; }

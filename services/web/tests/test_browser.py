@@ -106,6 +106,19 @@ def test_pages_move_fit_and_ask_nobody_else(portal, house, visit, size, scheme) 
     assert seen.complaints == []
 
 
+def test_a_devices_own_page_moves_too(portal, house, visit) -> None:
+    house.say()
+    seen = visit("phone")
+    page = seen.page
+    page.goto(portal.url + "/devices/inverter")
+    text_is(page, "#value-ac_output_power_w", "400 W")
+    page.evaluate("window.isTheSame = true")
+    house.say(ac_output_power_w=1234)
+    text_is(page, "#value-ac_output_power_w", "1.23 kW")
+    assert page.evaluate("window.isTheSame")
+    assert seen.complaints == []
+
+
 def test_values_do_not_move_the_page(portal, house, visit) -> None:
     house.say()
     page = visit("phone").page

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from sunmesh import config
+from web import told
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,3 +58,15 @@ def test_the_portal_says_everything_in_every_language():
         [sys.executable, ROOT / "tools/texts", "--check"], capture_output=True, text=True
     )
     assert checked.returncode == 0, f"run tools/texts, then translate:\n{checked.stdout[-4000:]}"
+
+
+def test_portal_and_notifier_have_words_for_the_same_alarms():
+    path = ROOT / "services/notifier/src/notifier/texts/en.toml"
+    tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    codes = {
+        code
+        for table in tables.values()
+        for code, words in table.items()
+        if isinstance(words, dict) and "title" in words
+    }
+    assert codes == set(told.CODES)

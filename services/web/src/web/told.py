@@ -131,6 +131,13 @@ CODES: Mapping[str, Own] = {
         N_("the gateway's memory is nearly full"),
         advice=N_("Restart the gateway or call its maker: with a full flash it does not start."),
     ),
+    "grid_absent": Own(
+        N_("no grid behind the relay"),
+        advice=N_(
+            "Look at the breakers, the contactor and the street, and save power: only the sun "
+            "charges the battery."
+        ),
+    ),
     "grid_lost": Own(
         N_("no grid"),
         advice=N_("Look at the breakers, and ask a neighbour whether the street is dark."),

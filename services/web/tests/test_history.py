@@ -1,7 +1,7 @@
 """Periods, bars, records and the map of a year, without any database."""
 
 from array import array
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from web import history_repair as repairs
 from web import text
-from web.axis import axis
 from web.history_bars import nice
 from web.history_days import Column, Days
 from web.history_metrics import METRICS, chosen, offered
@@ -352,17 +351,3 @@ def test_a_day_of_buckets_as_a_picture() -> None:
     assert made.selected[0] == "0.0000%"
     assert plain(made.total) == "15.00 kWh"
     assert not repairs.day_books(date(2026, 11, 20), ROME, [], None).odd
-
-
-# -- the axis of time ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("hours", [1, 6, 24, 25, 7 * 24, 30 * 24, 200 * 24, 4000 * 24])
-def test_an_axis_has_some_marks_and_not_too_many(hours: int) -> None:
-    start = ms("2026-03-29T00:00+01:00")
-    made = axis(start, start + hours * HOUR, ROME)
-    assert 2 <= len(made["ticks"]) <= 14
-    assert made["ticks"] == sorted(made["ticks"])
-    assert made["offsets"][0] == [start // 1000, 3600]
-    assert all(made["from"] <= tick[0] <= made["to"] for tick in made["ticks"])
-    assert datetime.fromtimestamp(made["from"], UTC) == datetime(2026, 3, 28, 23, tzinfo=UTC)

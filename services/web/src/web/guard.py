@@ -43,6 +43,12 @@ def visitor() -> Visitor | None:
     return found
 
 
+def may(role: str) -> bool:
+    """Whether somebody is logged in, and has that role or more."""
+    who = visitor()
+    return who is not None and who.may(role)
+
+
 def me() -> Visitor:
     """Who is logged in, behind a rule that lets nobody else pass."""
     found = visitor()

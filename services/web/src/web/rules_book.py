@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from sunmesh import clock
 from sunmesh.errors import RefusedError
 from sunmesh.mqtt import Message
 from sunmesh.topics import parse
@@ -192,7 +193,7 @@ class RuleBook:
         if order is None or order.name != f"{DRAFT}replay":
             return found
         if found is None or found.state == "running":
-            stage = order.stage(_now_ms(self._live))
+            stage = order.stage(clock.epoch_ms(self._live.now()))
             if stage in ("refused", "expired", "failed", "silent"):
                 return Replay(number, "failed", why=order.whole[-1].detail or stage)
         return found or Replay(number)
@@ -253,10 +254,6 @@ class RuleBook:
             time.sleep(STEP_S)
         last = order.whole[-1]
         return last.stage, last.detail
-
-
-def _now_ms(live: Live) -> int:
-    return round(live.now().timestamp() * 1000)
 
 
 def conditions(groups: object) -> list[Table]:

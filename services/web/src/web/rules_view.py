@@ -20,15 +20,7 @@ from .rules_words import (
     read,
     say,
 )
-from .text import N_, _
-
-MODE_NAMES = {"off": N_("off"), "shadow": N_("shadow"), "on": N_("on")}
-MODE_TEXTS = {
-    "off": N_("off: decides nothing"),
-    "shadow": N_("shadow: decides and says so, but does not act"),
-    "on": N_("on: acts"),
-}
-ENGLISH = "en"
+from .text import _
 
 
 @dataclass(frozen=True, slots=True)

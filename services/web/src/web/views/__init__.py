@@ -1,8 +1,9 @@
 """One blueprint for each page."""
 
-from datetime import tzinfo
+from datetime import date, tzinfo
 
 from flask import current_app
+from sunmesh import clock
 
 from ..board import Board
 from ..database import Database
@@ -17,6 +18,16 @@ def board() -> Board:
 def zone() -> tzinfo:
     """The site's time zone."""
     return board().zone
+
+
+def today() -> date:
+    """The site's date."""
+    return board().live.now().astimezone(zone()).date()
+
+
+def now_ms() -> int:
+    """The site's time [ms]."""
+    return clock.epoch_ms(board().live.now())
 
 
 def database() -> Database:

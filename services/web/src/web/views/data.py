@@ -40,11 +40,11 @@ from ..accounts import AccountsError
 from ..data_import import Upload, UploadError, Uploads
 from ..data_jobs import BusyError, Job, Jobs
 from ..database import HistoryError
-from ..guard import accounts, me, visitor, where
+from ..guard import accounts, may, me, visitor, where
 from ..queries import explain
-from ..services import ServiceBook
 from ..text import N_, _, ngettext
-from . import board, database
+from . import board, database, today
+from .system import book as service_book
 
 blueprint = Blueprint("data", __name__)
 
@@ -116,8 +116,7 @@ def uploads() -> Uploads:
 
 def may_change() -> bool:
     """Whether this visitor may change data."""
-    who = visitor()
-    return who is not None and who.may("admin") and where().local
+    return may("admin") and where().local
 
 
 def _refuse(why: str, status: int = HTTPStatus.UNPROCESSABLE_ENTITY) -> NoReturn:
@@ -181,10 +180,7 @@ def retention() -> list[Kept]:
 
 def storage() -> dict[str, str]:
     """What the recorder says of the room that is left; empty when it says nothing."""
-    book: ServiceBook | None = current_app.extensions.get("services")
-    found = (
-        next((each for each in book.services() if each.name == "recorder"), None) if book else None
-    )
+    found = next((each for each in service_book().services() if each.name == "recorder"), None)
     if found is None or found.number("database_bytes") is None:
         return {}
     full = found.number("database_full_in_days")
@@ -269,16 +265,16 @@ def page() -> str:
     except Exception as err:  # noqa: BLE001 - listed() raises the driver's own
         error = str(err).splitlines()[0][:200]
     folder, rows, wrong = backups()
-    today = _today()
+    now = today()
     return render_template(
         "data.html",
         error=error,
         may_change=may_change(),
         is_member=visitor() is not None,
         span=span,
-        last=span[1] - timedelta(days=1) if span else today,
-        today=today,
-        month_ago=today - timedelta(days=30),
+        last=span[1] - timedelta(days=1) if span else now,
+        today=now,
+        month_ago=now - timedelta(days=30),
         flows=[(flow, FLOW_NAMES[flow]) for flow in FLOWS if flow in FLOW_NAMES],
         levels=LEVELS,
         devices=devices,
@@ -295,10 +291,6 @@ def page() -> str:
         day_text=lambda day: text.day(day, "long"),
         draft=None,
     )
-
-
-def _today() -> date:
-    return board().live.now().astimezone(board().zone).date()
 
 
 # -- out -------------------------------------------------------------------------------------------
@@ -360,7 +352,7 @@ def export() -> Response:
         EXPORTS.release()
         lines = said.decode("utf-8", "replace").strip().splitlines()
         abort(HTTPStatus.SERVICE_UNAVAILABLE, lines[-1][:300] if lines else _("There is nothing."))
-    name = f"{site().site.name}-{level}-{first or 'begin'}-{last or _today().isoformat()}.{form}"
+    name = f"{site().site.name}-{level}-{first or 'begin'}-{last or today().isoformat()}.{form}"
     answer = Response(
         _pumped(process, beginning),
         mimetype="text/csv" if form == "csv" else "application/x-ndjson",
@@ -676,7 +668,7 @@ def _wish() -> tuple[str, list[data_entry.Entry], list[data_entry.Wrong], bool]:
     flow = request.form.get("flow", "")
     if flow not in FLOW_NAMES or flow not in FLOWS:
         _refuse(_("there is no flow of that name"))
-    entries, wrong = data_entry.parse(request.form.get("days", "")[:64_000], _today())
+    entries, wrong = data_entry.parse(request.form.get("days", "")[:64_000], today())
     return flow, entries, wrong, bool(request.form.get("over"))
 
 

@@ -19,7 +19,7 @@ from .. import words
 from ..energy import Books
 from ..queries import WIDTH_MS, Day, HistoryError
 from ..stack import Point, split, stack
-from . import board
+from . import board, today
 
 blueprint = Blueprint("day", __name__)
 
@@ -49,11 +49,6 @@ class Total:
     label: str
     text: str
     how: str
-
-
-def today() -> date:
-    """The site's date."""
-    return board().live.now().astimezone(board().zone).date()
 
 
 def parse(text: str) -> date:

@@ -24,7 +24,7 @@ from ..queries import HistoryError
 from ..text import _, ngettext, number
 from ..things import moment
 from ..wellbeing import HealthBook
-from . import board, database, zone
+from . import board, database, now_ms, zone
 
 blueprint = Blueprint("devices", __name__)
 
@@ -35,30 +35,26 @@ def health() -> HealthBook:
     return found
 
 
-def _now_ms() -> int:
-    return clock.epoch_ms(board().live.now())
-
-
 def _members(
-    name: str, everything: Sequence[Device], today: Mapping[str, float], now_ms: int
+    name: str, everything: Sequence[Device], today: Mapping[str, float], now: int
 ) -> list[Member]:
-    return members([d for d in everything if d.behind == name], today, now_ms, zone())
+    return members([d for d in everything if d.behind == name], today, now, zone())
 
 
-def _today(everything: Sequence[Device], now_ms: int) -> tuple[dict[str, float], str]:
+def _today(everything: Sequence[Device], now: int) -> tuple[dict[str, float], str]:
     """Today's energy of devices behind others, and why it is not known."""
     names = [device.name for device in everything if device.behind]
     if not names:
         return {}, ""
     try:
         with database().reading() as connection:
-            return today_kwh(connection, names, zone(), now_ms), ""
+            return today_kwh(connection, names, zone(), now), ""
     except HistoryError as err:
         return {}, str(err)
 
 
-def _card(device: Device, state: State, its_members: Sequence[Member], now_ms: int) -> Card:
-    return card(device, state, health().of(device.name), its_members, now_ms, zone())
+def _card(device: Device, state: State, its_members: Sequence[Member], now: int) -> Card:
+    return card(device, state, health().of(device.name), its_members, now, zone())
 
 
 def _summary(cards: Sequence[Card]) -> str:
@@ -82,11 +78,11 @@ def _summary(cards: Sequence[Card]) -> str:
 def page() -> str:
     """All of them, each as a card."""
     live = board().live
-    state, now_ms = live.state(), _now_ms()
+    state, now = live.state(), now_ms()
     everything = live.devices(state)
-    today, error = _today(everything, now_ms)
+    today, error = _today(everything, now)
     cards = [
-        _card(device, state, _members(device.name, everything, today, now_ms), now_ms)
+        _card(device, state, _members(device.name, everything, today, now), now)
         for device in everything
         if not device.behind
     ]
@@ -103,7 +99,7 @@ def page() -> str:
 def device(name: str) -> str:
     """One of them."""
     live = board().live
-    state, now_ms = live.state(), _now_ms()
+    state, now = live.state(), now_ms()
     everything = live.devices(state)
     found = next((each for each in everything if each.name == name), None)
     if found is None:
@@ -111,9 +107,9 @@ def device(name: str) -> str:
             HTTPStatus.NOT_FOUND,
             _("There is no device of that name: not in site.toml, and none was heard of."),
         )
-    today, error = _today(everything, now_ms)
-    its_members = _members(name, everything, today, now_ms)
-    parts = groups(found, now_ms)
+    today, error = _today(everything, now)
+    its_members = _members(name, everything, today, now)
+    parts = groups(found, now)
     curves: dict[str, Spark] = {}
     try:
         with database().reading() as connection:
@@ -121,21 +117,21 @@ def device(name: str) -> str:
                 connection,
                 name,
                 {row.series: row.is_counter for part in parts for row in part.rows if row.series},
-                now_ms,
+                now,
             )
     except HistoryError as err:
         error = str(err)
     memory = state.devices.get(name)
     return render_template(
         "device.html",
-        card=_card(found, state, its_members, now_ms),
+        card=_card(found, state, its_members, now),
         groups=parts,
         sparks=curves,
         weak=weak_text(its_members) if its_members else "",
         error=error,
         settings=_settings(memory.settings if memory else None),
         settings_read=(
-            moment(clock.epoch_ms(clock.parse(memory.settings.ts)), now_ms, zone())
+            moment(clock.epoch_ms(clock.parse(memory.settings.ts)), now, zone())
             if memory and memory.settings
             else ""
         ),

@@ -23,12 +23,12 @@ from werkzeug.wrappers import Response as BaseResponse
 from .. import money_page, tariff_form, text
 from ..accounts import AccountsError
 from ..database import HistoryError
-from ..guard import accounts, me, visitor, where
+from ..guard import accounts, may, me, where
 from ..money import Money
 from ..money_page import Part, Period, PeriodError
 from ..tariff_form import Draft
 from ..text import _
-from . import board, database
+from . import board, database, today
 
 blueprint = Blueprint("money", __name__)
 
@@ -46,15 +46,9 @@ def money() -> Money:
     return found
 
 
-def today() -> date:
-    """The site's date."""
-    return board().live.now().astimezone(board().zone).date()
-
-
 def may_edit() -> bool:
     """Whether this visitor may change tariffs."""
-    who = visitor()
-    return who is not None and who.may("operator")
+    return may("operator")
 
 
 # -- a period --------------------------------------------------------------------------------------

@@ -27,11 +27,12 @@ from werkzeug.wrappers import Response as BaseResponse
 from .. import controls as panels
 from .. import rules_form, rules_picture, rules_templates, rules_view, rules_words, text, words
 from ..controls import CONTROLLER
-from ..guard import accounts, me, unlocked_s, visitor, where
+from ..guard import accounts, may, me, unlocked_s, visitor, where
 from ..queries import HistoryError
 from ..rules_book import Replay, Report, RuleBook, Rules, Table
 from ..text import N_, _
-from . import board, database, zone
+from . import board, database, now_ms, zone
+from .control import controls
 
 blueprint = Blueprint("rules", __name__)
 
@@ -39,7 +40,6 @@ DAYS = (7, 30, 90)
 POINTS = 360
 MOST_FIELDS = 600
 SHOWN_SWITCHES = 100
-MODES = ("off", "shadow", "on")
 SOC, VOLTS = "battery_soc_percent", "battery_voltage_v"
 NOTHING = N_("Nothing was changed.")
 
@@ -63,17 +63,16 @@ def _rules() -> Rules:
 
 
 def _why_not() -> str:
-    found: panels.Controls = current_app.extensions["controls"]
-    return found.why_not(CONTROLLER)
+    return controls().why_not(CONTROLLER)
 
 
 def _lock() -> dict[str, Any]:
     """How far this visitor is from changing something."""
     who = visitor()
     return {
-        "may_change": who is not None and who.may("admin") and where().local,
-        "may_replay": who is not None and who.may("operator") and where().local,
-        "may_switch": who is not None and who.may("operator") and where().local,
+        "may_change": may("admin") and where().local,
+        "may_replay": may("operator") and where().local,
+        "may_switch": may("operator") and where().local,
         "is_open": unlocked_s() > 0,
         "proved": who is not None and who.is_proved(accounts().now_ms),
     }
@@ -101,9 +100,9 @@ def page() -> str:
         rules=rules,
         why=_why_not() if made is None else made.why,
         connected=live.connected,
-        modes=MODES,
-        mode_names=rules_view.MODE_NAMES,
-        mode_texts=rules_view.MODE_TEXTS,
+        modes=panels.MODES,
+        mode_names=panels.MODE_NAMES,
+        mode_texts=panels.MODE_TEXTS,
         templates=[
             (each, rules_templates.lacks(each, rules, devices) if rules else "")
             for each in rules_templates.TEMPLATES
@@ -119,11 +118,10 @@ def page() -> str:
 
 def _saved(number: str) -> tuple[str, str]:
     """How a change that was just asked for stands: tone and sentence; empty without one."""
-    found: panels.Controls = current_app.extensions["controls"]
-    order = found.orders.get(number[:64])
+    order = controls().orders.get(number[:64])
     if order is None or order.name != "draft.save":
         return "", ""
-    stage = order.stage(clock.epoch_ms(board().live.now()))
+    stage = order.stage(now_ms())
     if stage == "applied":
         return "good", _("Saved. The controller goes on with it, as after a restart.")
     if stage in ("refused", "failed", "expired", "silent"):
@@ -148,7 +146,7 @@ def _numbers(rules: Rules) -> list[dict[str, str]]:
 
 
 def _changes(rules: Rules) -> list[dict[str, str]]:
-    now = words.local(clock.epoch_ms(board().live.now()), zone())
+    now = words.local(now_ms(), zone())
     found = []
     for place, change in enumerate(rules.changes):
         moment = clock.parse(change.ts).astimezone(zone())
@@ -433,7 +431,7 @@ def save() -> BaseResponse:
     draft = _draft()
     changed = draft.get("rules")
     mode = request.form.get("mode", "")
-    if mode in MODES and isinstance(changed, dict):
+    if mode in panels.MODES and isinstance(changed, dict):
         draft["modes"] = {name: mode for name, table in changed.items() if table is not None}
     del rules
     if why := _why_not():

@@ -32,9 +32,10 @@ from ..setup_draft import STEP_NAMES, STEPS, Book, Draft
 from ..setup_find import Finder, Hit, Place
 from ..setup_toml import WriteError, change, is_writable, replace, secret
 from ..text import LANGUAGES, N_, _
-from . import board
+from . import board, today
 from .account import field, is_settled, may_settle, target, tried
-from .money import money, today
+from .money import money
+from .system import book as service_book
 
 blueprint = Blueprint("setup", __name__)
 
@@ -612,9 +613,8 @@ def starting(site: Site, missing: list[str], *, container: bool) -> list[str]:
 def done() -> str:
     """What was saved, what must be started, and whether it lives; with ``?part=life`` only that."""
     site = site_now()
-    book: ServiceBook = current_app.extensions["services"]
-    states = {service.name: service.state for service in book.services()}
-    rows = lives(site, book)
+    states = {service.name: service.state for service in service_book().services()}
+    rows = lives(site, service_book())
     needed = dict.fromkeys([*(row.service for row in rows if row.service), *BASICS])
     if site.sections.get("notifier", {}).get("targets"):
         needed["notifier"] = None

@@ -24,7 +24,7 @@ from .. import audit, bundle, text, words
 from ..access import ROLE_NAMES, ROLES
 from ..accounts import AccountsError, Person, Session
 from ..database import HistoryError
-from ..guard import accounts, me, visitor, where
+from ..guard import accounts, may, me, visitor, where
 from ..keys import Key, Keys
 from ..services import LEVELS, Line, Service, ServiceBook
 from ..text import N_, _, ngettext
@@ -82,22 +82,17 @@ def keys_of() -> Keys:
     return found
 
 
-def _is_admin() -> bool:
-    who = visitor()
-    return who is not None and who.may("admin")
-
-
 def _render(template: str, **values: object) -> str:
     who = visitor()
     tabs = [
-        (endpoint, _(name)) for endpoint, name in TABS if endpoint == "system.page" or _is_admin()
+        (endpoint, _(name)) for endpoint, name in TABS if endpoint == "system.page" or may("admin")
     ]
     return render_template(
         template,
         tabs=tabs,
         at=at,
         proved=who is not None and who.is_proved(accounts().now_ms),
-        may_change=_is_admin() and where().local,
+        may_change=may("admin") and where().local,
         **values,
     )
 

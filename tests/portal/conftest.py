@@ -155,10 +155,11 @@ class Window:
 
     def settle(self) -> None:
         """Wait until the page has what it asks for, and has drawn it."""
-        for _ in range(2):
-            self.page.evaluate("document.fonts.ready.then(() => {})")
-            self._drawn()
+        self.page.evaluate("document.fonts.ready.then(() => {})")
+        self._drawn()
+        while not self._is_idle():
             until(self._is_idle, why=f"{self.page.url} has everything")
+            self._drawn()
 
     def _is_idle(self) -> bool:
         self.page.evaluate("0")  # events are told meanwhile

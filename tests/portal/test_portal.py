@@ -364,7 +364,6 @@ def looked_at(visitor, path, schemes, seen):
     """What is wrong with a page: on a phone in one colour scheme, on a desk in the other."""
     page, found = visitor.page, []
     visitor.complaints.clear()
-    visitor.resize("phone", schemes[0])
     answer = visitor.goto(path)
     is_missing = answer.status == 404 and re.search(r"/(unknown|1|2026-01-01)$", path)
     if answer.status >= 400 and not is_missing:
@@ -373,13 +372,13 @@ def looked_at(visitor, path, schemes, seen):
     if name in seen:
         return []
     seen.add(name)
+    visitor.resize("phone", schemes[0])
     visitor.settle()
     page.evaluate(AXE.read_text(encoding="utf-8"))
     found += [f"phone, {schemes[0]}: {each}" for each in page.evaluate(RUN, {})]
-    for size in SIZES:
-        visitor.resize(size)
+    for size in SIZES:  # the desk's comes last
+        visitor.resize(size, schemes[1])
         found += [f"{size}: it is {width} px wide" for width in visitor.overflow()]
-    visitor.resize("desk", schemes[1])
     found += [f"desk, {schemes[1]}: {each}" for each in page.evaluate(RUN, COLOURS)]
     return found + ([] if is_missing else visitor.complaints)
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -387,18 +387,3 @@ def test_no_database(site, board) -> None:
     page = Browser(app).get("/money/2026-05")
     assert "The books cannot be read now" in page.text
     assert Browser(app).get("/money/2026-05.csv").status_code == 503
-
-
-def test_prices_of_a_day_and_today_until_now(app, anna, books) -> None:
-    from web.views.money import money
-
-    anna.post("/money/tariffs/save", "/money/tariffs/new", **SAVED)
-    with app.app_context():
-        counted = money()
-        bands = counted.bands(date(2026, 4, 1))
-        assert [(band.name, band.rank) for band in bands] == [("Night", 0), ("", 1), ("Night", 0)]
-        assert sum(band.end - band.start for band in bands) == 24 * 3_600_000
-        assert counted.bands(FIRST - timedelta(days=1)) == []
-        today, yesterday = counted.so_far()
-        assert today.bought_wh == pytest.approx(14 * 120)
-        assert today.cost == pytest.approx(yesterday.cost)

@@ -3,14 +3,13 @@
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta, tzinfo
+from datetime import date, datetime, tzinfo
 from typing import Any, TypeVar, cast
 
 from sunmesh import clock
 from sunmesh.database import costs
 from sunmesh.database.energy import span
-from sunmesh.database.tariff import Bill, Dated, Tariff, of_day, stretches, total
+from sunmesh.database.tariff import Bill, Dated, Tariff, total
 
 from .database import Database, HistoryError
 
@@ -19,25 +18,6 @@ REMEMBERED_S = 10.0
 MOST_ANSWERS = 64
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Band:
-    """A part of a day at one price.
-
-    Attributes:
-        start: its first moment [ms].
-        end: the first moment after it [ms].
-        name: of the band; empty = all other hours.
-        price: of a kWh from the grid.
-        rank: 0 = the day's cheapest price, 1 the next, …
-    """
-
-    start: int
-    end: int
-    name: str
-    price: float
-    rank: int
 
 
 class Money:
@@ -101,14 +81,6 @@ class Money:
         """The same, as the counting wants them."""
         return [Dated(entry.first, entry.tariff) for entry in self.entries()]
 
-    def tariff_of(self, day: date) -> Tariff | None:
-        """The tariff that holds on a local day.
-
-        Raises:
-            HistoryError: no database.
-        """
-        return of_day(self.tariffs(), day)
-
     def save(self, first: date, tariff: Tariff, by: str, instead_of: date | None = None) -> None:
         """Keep a tariff.
 
@@ -129,29 +101,6 @@ class Money:
         with self._database.writing() as connection:
             found = costs.remove(connection, first)
         self.forget()
-        return found
-
-    # -- prices ------------------------------------------------------------------------------------
-
-    def bands(self, day: date) -> list[Band]:
-        """What a kWh from the grid costs through a local day; empty where no tariff holds.
-
-        Raises:
-            HistoryError: no database.
-        """
-        tariff = self.tariff_of(day)
-        if tariff is None:
-            return []
-        found: list[Band] = []
-        parts = stretches(tariff, self._zone, day)
-        prices = sorted({tariff.buy.price_of(part.buy) for part in parts})
-        for part in parts:
-            name, price = tariff.buy.name_of(part.buy), tariff.buy.price_of(part.buy)
-            if found and (found[-1].name, found[-1].price) == (name, price):
-                last = found.pop()
-                found.append(Band(last.start, part.end, name, price, last.rank))
-            else:
-                found.append(Band(part.start, part.end, name, price, prices.index(price)))
         return found
 
     # -- bills -------------------------------------------------------------------------------------
@@ -224,31 +173,6 @@ class Money:
                 return costs.hour_bills(connection, self._zone, known, day)
 
         return self._remembered(("hours", day), ask)
-
-    def so_far(self) -> tuple[Bill, Bill]:
-        """Today until now, and yesterday until the same time of day.
-
-        Raises:
-            HistoryError: no database.
-        """
-        now = self._now().astimezone(self._zone)
-        then = (now - timedelta(days=1)).replace(fold=0)
-
-        def ask() -> tuple[Bill, Bill]:
-            with self._database.reading() as connection:
-                known = costs.tariffs(connection)
-                made = [
-                    total(
-                        each
-                        for _ms, each in costs.hour_bills(
-                            connection, self._zone, known, moment.date(), clock.epoch_ms(moment)
-                        )
-                    )
-                    for moment in (now, then)
-                ]
-                return made[0], made[1]
-
-        return self._remembered(("so far", now.date()), ask)
 
     def tried(self, tariff: Tariff, first: date, end: date) -> tuple[Bill, Bill]:
         """What [first, end) would have come to with ``tariff`` alone, and what it did.

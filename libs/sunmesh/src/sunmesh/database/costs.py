@@ -223,7 +223,6 @@ def hour_bills(
     zone: tzinfo,
     known: Sequence[Dated],
     day: date,
-    until: int | None = None,
 ) -> list[tuple[int, Bill]]:
     """A local day by the hours of the clock on the wall: when each begins [ms], what it comes to.
 
@@ -232,16 +231,14 @@ def hour_bills(
         zone: the site's.
         known: the tariffs, the earliest first.
         day: local.
-        until: what is booked after that moment is left out [ms].
     """
     start, end = midnight(day, zone), midnight(day + timedelta(days=1), zone)
-    stop = end if until is None else max(start, min(until, end))
     tariff = of_day(known, day)
     parts = [Stretch(start, end, -1, -1)] if tariff is None else stretches(tariff, zone, day)
-    rows = {flow: _rows(connection, flow, start, stop) for flow in FLOWS}
+    rows = {flow: _rows(connection, flow, start, end) for flow in FLOWS}
     found: list[tuple[int, Bill]] = []
-    for begins in range(start, stop, HOUR_MS):
-        ends = min(begins + HOUR_MS, stop)
+    for begins in range(start, end, HOUR_MS):
+        ends = min(begins + HOUR_MS, end)
         mine = [
             part._replace(start=max(part.start, begins), end=min(part.end, ends))
             for part in parts

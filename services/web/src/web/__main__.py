@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 
 NAME = "web"
 STOP_S = 1.0
-TIDY_S = 5.0
-"""How soon after a day was read its memory is given back."""
+TIDY_S = 10.0
+"""How often memory that was needed for a page is given back."""
 M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3
 """glibc's ``mallopt``: how many heaps threads may make; from which size on memory is mapped."""
 MAPPED = 1 << 20
@@ -91,6 +91,7 @@ def run(site: Site) -> int:
 
     def work(stop: threading.Event) -> None:
         gc.collect()  # what the imports left behind
+        gc.freeze()  # nor is what stays to be looked through again while somebody waits
         give_back()
         for target in (
             board.serve,
@@ -103,11 +104,11 @@ def run(site: Site) -> int:
             threading.Thread(target=target, args=(stop,), name=name, daemon=True).start()
         for host, port in _addresses(server, config):
             log.info("the portal is at http://%s:%s/", host, port)
-        tidied, reads = time.monotonic(), 0
+        tidied = time.monotonic()
         while not stop.is_set() and not again.is_set():
             wasyncore.loop(timeout=0.3, use_poll=True, map=sockets, count=1)
-            if history.reads != reads and time.monotonic() - tidied > TIDY_S:
-                tidied, reads = time.monotonic(), history.reads
+            if time.monotonic() - tidied > TIDY_S:
+                tidied = time.monotonic()
                 give_back()
         board.streams.end()
         live.wake()

@@ -39,6 +39,8 @@ TICK_S = 1.0
 PAUSE_S = 0.1
 ASK_S = 15.0
 """The database is asked for acknowledgements so often at most."""
+ENDED_S = 5.0
+"""And so often for those of which the mesh knows nothing any more."""
 PAGE = 20
 MOST_PAGES = 500
 ORDER = {"critical": 0, "warning": 1, "info": 2}
@@ -208,6 +210,7 @@ class AlarmBook:
         self._acks: dict[Key, Seen] = {}
         self._deliveries: dict[Key, Delivery] = {}
         self._asked: tuple[float, frozenset[str]] = (float("-inf"), frozenset())
+        self._ended: tuple[float, list[PastAlarm]] = (float("-inf"), [])
         self._lock = threading.Lock()
         self._marking = threading.Lock()
         self._mark = ""
@@ -435,10 +438,13 @@ class AlarmBook:
                 device=words.title(device),
                 when=self._at(ms),
             )
-        try:
-            found = [each for each in self.board.history.past_alarms(most=5) if _is_real(each)]
-        except HistoryError:
-            return ""
+        at, found = self._ended
+        if time.monotonic() - at > ENDED_S:  # open pages ask every second
+            try:
+                found = [each for each in self.board.history.past_alarms(most=5) if _is_real(each)]
+            except HistoryError:
+                return ""
+            self._ended = time.monotonic(), found
         if not found:
             return ""
         last = found[0]

@@ -11,7 +11,7 @@ from . import __version__, text, words
 from .accounts import Accounts
 from .alarms import AlarmBook
 from .api_doc import ROOT
-from .app_shell import STATIC, asset
+from .app_shell import STATIC, asset, url_for
 from .board import Board
 from .compress import compress
 from .config import web_of
@@ -106,7 +106,8 @@ PHRASES = {
 }
 """What an error page says above all, and what it says where nobody said more."""
 
-mimetypes.init(())  # our own few types are built in; the system's thousand cost memory
+mimetypes.knownfiles.clear()  # our own few types are built in; the system's thousand cost memory
+mimetypes.init()
 mimetypes.add_type("application/manifest+json", ".webmanifest")
 mimetypes.add_type("font/woff2", ".woff2")
 
@@ -143,6 +144,7 @@ def create_app(
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters["sentence"] = words.sentence
+    app.jinja_env.globals["url_for"] = url_for
     app.extensions["board"] = board
     app.extensions["accounts"] = accounts
     app.extensions["keys"] = Keys(accounts)

@@ -1,12 +1,13 @@
 """What a browser keeps of the portal: the service worker, the manifest, the files of the shell."""
 
 import hashlib
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from flask import url_for
+from flask import request
+from flask import url_for as made_url_for
 
 from . import text
 
@@ -27,6 +28,20 @@ def mark(name: str) -> str:
     if not file.is_file():
         return "0"
     return hashlib.blake2b(file.read_bytes(), digest_size=5).hexdigest()
+
+
+@lru_cache(1024, typed=True)
+def _address(_root: str, endpoint: str, *query: object) -> str:
+    values: dict[str, Any] = dict(zip(query[::2], query[1::2], strict=True))  # type: ignore[arg-type]
+    return made_url_for(endpoint, **values)
+
+
+def url_for(endpoint: str, **values: Any) -> str:  # noqa: ANN401
+    """Flask's, for addresses on this host: a page has a hundred, and most are those of others."""
+    query: list[Any] = []
+    for item in values.items():
+        query += item
+    return _address(request.script_root, endpoint, *query)
 
 
 def asset(name: str) -> str:

@@ -11,6 +11,7 @@ import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def make(
     ]
     files = {
         "README.txt": README,
-        "versions.json": _json(versions()),
+        "versions.json": _json(dict(versions())),
         "services.json": _json([_plain(service) for service in services]),
         "devices.json": _json(devices),
         "alarms.json": _json(alarms),
@@ -145,8 +146,9 @@ def make(
     return out.getvalue()
 
 
-def versions() -> dict[str, str]:
-    """Of the programs here, and of the machine."""
+@cache
+def versions() -> Mapping[str, str]:
+    """Of the programs here, and of the machine: what is running does not change."""
     found = {"portal": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -9,11 +9,11 @@ import math
 import threading
 import time
 from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, timedelta, tzinfo
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection
 from sunmesh.database.energy import Figures, Sum, bounds
@@ -26,8 +26,14 @@ RECENT_TTL_S = 20.0
 WHOLE_TTL_S = 600.0
 RECENT_DAYS = 40
 """Late samples and a device that comes back are booked again within these."""
+MOST_REMEMBERED = 100
+"""Periods of which something is remembered."""
+SHORT_DAYS = 31
+"""What is no longer is summed up again."""
 UNKNOWN = math.nan
 DAY_S = 86_400
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -38,6 +44,11 @@ class Column:
     covered_s: "array[float]" = field(default_factory=lambda: array("d"))
     flags: dict[str, "array[float]"] = field(default_factory=dict)
     """Energy by flag, of those flags that occur."""
+
+    def bytes(self) -> tuple[object, ...]:
+        """All of it, to be compared: an array with NaN equals none, not even itself."""
+        flags = [(flag, whs.tobytes()) for flag, whs in sorted(self.flags.items())]
+        return self.wh.tobytes(), self.covered_s.tobytes(), *flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,18 @@ class Days:
     columns: dict[str, Column]
     zone: tzinfo
     until: int | None = None
+    _memory: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def remembered(self, key: Hashable, work: Callable[[], T]) -> T:
+        """What ``work`` makes of these days: done once, as they never change."""
+        try:
+            return cast("T", self._memory[key])
+        except KeyError:
+            made = work()
+        if len(self._memory) >= MOST_REMEMBERED:
+            self._memory.clear()
+        self._memory[key] = made
+        return made
 
     @property
     def end(self) -> date:
@@ -78,19 +101,26 @@ class Days:
         low, high = self.slot(first, end)
         return column.wh[low:high] if column else array("d", [UNKNOWN]) * (high - low)
 
-    def known(self, flow: str) -> Iterator[tuple[date, float, float]]:
-        """(day, Wh, covered share) of each day of which something is known."""
+    def known(self, flow: str, first: date, end: date) -> Iterator[tuple[date, float, float]]:
+        """(day, Wh, covered share) of each day of [first, end) of which something is known."""
         column = self.columns.get(flow)
         if column is None:
             return
-        first = self.first.toordinal()
-        for index, wh in enumerate(column.wh):
+        low, high = self.slot(first, end)
+        number = self.first.toordinal() + low
+        for wh, covered_s in zip(column.wh[low:high], column.covered_s[low:high], strict=True):
             if wh == wh:
-                share = column.covered_s[index] / DAY_S  # a day of 23 hours has 96 %
-                yield date.fromordinal(first + index), wh, min(1.0, share)
+                share = covered_s / DAY_S  # a day of 23 hours has 96 %
+                yield date.fromordinal(number), wh, share if share < 1.0 else 1.0
+            number += 1
 
     def figures(self, first: date, end: date) -> Figures:
         """What [first, end) comes to, as far as the books are."""
+        if (end - first).days <= SHORT_DAYS:
+            return self._figures(first, end)
+        return self.remembered(("figures", first, end), lambda: self._figures(first, end))
+
+    def _figures(self, first: date, end: date) -> Figures:
         low, high = self.slot(first, end)
         flows: dict[str, Sum] = {}
         for flow in FLOWS:
@@ -166,12 +196,14 @@ class DayBook:
                     or now - self._whole_at >= WHOLE_TTL_S
                 )
                 since = None if whole or self._days is None else self._days.end
-                self._days = _read(
+                found = _read(
                     connection,
                     self._zone,
                     self._days if since else None,
                     since - timedelta(days=RECENT_DAYS) if since else None,
                 )
+            if self._days is None or not _is_same(found, self._days):
+                self._days = found  # else what is remembered of them stays
             self._edits, self._recent_at = edits, now
             if whole:
                 self._whole_at = now
@@ -182,6 +214,15 @@ class DayBook:
         """Read all of it again at the next question: somebody has changed the books."""
         with self._lock:
             self._recent_at = self._whole_at = -math.inf
+
+
+def _is_same(one: Days, other: Days) -> bool:
+    """Whether two readings of the books found the same; an unknown day equals another."""
+    if one.columns.keys() != other.columns.keys():
+        return False
+    return (one.first, one.count, one.until) == (other.first, other.count, other.until) and all(
+        mine.bytes() == other.columns[flow].bytes() for flow, mine in one.columns.items()
+    )
 
 
 def _edits(connection: Connection) -> tuple[int, ...]:
@@ -198,28 +239,30 @@ def _read(connection: Connection, zone: tzinfo, old: Days | None, since: date | 
     day = "CAST(julianday(day) - 1721424.5 AS INTEGER)" if sqlite else "TO_DAYS(day) - 365"
     columns = (day, "wh", "covered_s", *(f"{flag}_wh" for flag in FLAGS))
     tail = f" AND day >= '{since.isoformat()}'" if since else ""
-    found = {
-        flow: rows
-        for flow in FLOWS
-        if (rows := packed(connection, columns, f"FROM energy_day WHERE flow = '{flow}'{tail}"))
-    }
     kept = old.slot(old.first, since)[1] if old and since else 0
+    found: dict[str, tuple[int, Column]] = {}
+    for flow in FLOWS:  # one after the other: ten years of all as rows would be 8 MB
+        rows = packed(connection, columns, f"FROM energy_day WHERE flow = '{flow}'{tail}")
+        if rows:
+            begun = int(rows[0][0])
+            found[flow] = begun, _column(rows, begun, int(rows[-1][0]) - begun + 1)
     if not found and not kept:
         return Days(date(2000, 1, 1), 0, {}, zone)
     first = (
         old.first
         if old and kept
-        else date.fromordinal(int(min(rows[0][0] for rows in found.values())))
+        else date.fromordinal(min(begun for begun, _column in found.values()))
     )
-    last = max((int(rows[-1][0]) for rows in found.values()), default=0)
-    count = max(kept, last - first.toordinal() + 1)
+    origin = first.toordinal()
+    ends = [begun + len(column.wh) - origin for begun, column in found.values()]
+    count = max(kept, *ends) if ends else kept
     made: dict[str, Column] = {}
     for flow in FLOWS:
-        rows = found.get(flow, [])
         before = old.columns.get(flow) if old else None
-        if before is None and not rows:
+        if before is None and flow not in found:
             continue
-        column = _column(rows, first.toordinal(), kept, count, before)
+        begun, column = found.get(flow, (origin + kept, EMPTY))
+        column = _joined(before, kept, column, begun - origin, count)
         if any(wh == wh for wh in column.wh):
             made[flow] = column
     newest = [
@@ -235,29 +278,45 @@ def _read(connection: Connection, zone: tzinfo, old: Days | None, since: date | 
     return Days(first, count, made, zone, max(newest) + 300_000 if newest else None)
 
 
-def _column(
-    rows: Sequence[tuple[float, ...]], first: int, kept: int, count: int, before: Column | None
-) -> Column:
-    """One flow: ``kept`` days of ``before``, then ``rows``."""
-    blank = array("d", [UNKNOWN])
-    zero = array("d", [0.0])
-    wh = before.wh[:kept] if before else blank * kept
-    covered = before.covered_s[:kept] if before else zero * kept
-    wh, covered = wh + blank * (count - kept), covered + zero * (count - kept)
+def _column(rows: Sequence[tuple[float, ...]], first: int, count: int) -> Column:
+    """One flow from the day ``first`` on."""
+    wh, covered = array("d", [UNKNOWN]) * count, array("d", [0.0]) * count
     flags: dict[str, array[float]] = {}
-    for place, flag in enumerate(FLAGS, start=3):
-        old = before.flags.get(flag) if before else None
-        if old is None and not any(row[place] for row in rows):
-            continue
-        flags[flag] = (old[:kept] if old else zero * kept) + zero * (count - kept)
-    begin = bisect_left(rows, (first + kept,))
-    for row in rows[begin:]:
+    for row in rows:
         at = int(row[0]) - first
         wh[at], covered[at] = row[1], row[2]
         for place, flag in enumerate(FLAGS, start=3):
             if row[place]:
+                if flag not in flags:
+                    flags[flag] = array("d", [0.0]) * count
                 flags[flag][at] = row[place]
     return Column(wh, covered, flags)
+
+
+def _joined(before: Column | None, kept: int, new: Column, start: int, count: int) -> Column:
+    """``kept`` days of ``before``, then ``new`` from its place on: ``count`` in all."""
+
+    def put(
+        old: "array[float] | None", fresh: "array[float] | None", blank: float
+    ) -> "array[float]":
+        made = array("d", [blank]) * count
+        if old:
+            made[: min(kept, len(old))] = old[:kept]
+        if fresh:
+            skipped = max(0, kept - start)
+            made[start + skipped : start + len(fresh)] = fresh[skipped:]
+        return made
+
+    flags = {
+        flag: put(before.flags.get(flag) if before else None, new.flags.get(flag), 0.0)
+        for flag in FLAGS
+        if flag in new.flags or (before and flag in before.flags)
+    }
+    return Column(
+        put(before.wh if before else None, new.wh, UNKNOWN),
+        put(before.covered_s if before else None, new.covered_s, 0.0),
+        flags,
+    )
 
 
 __all__ = ["Column", "DayBook", "Days", "HistoryError"]

@@ -4,11 +4,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
+from operator import itemgetter
 
 from . import text, words
 from .history_days import Days
 from .history_periods import Period, month_of
-from .text import _, ngettext
+from .text import N_, _, ngettext
 
 COVERED = 0.95
 """A day that is known for less of it holds no record of being low."""
@@ -33,18 +34,69 @@ class Record:
         return self.first == self.last
 
 
+SAID = {
+    "sunniest": N_("Sunniest day"),
+    "month": N_("Sunniest month"),
+    "darkest": N_("Darkest day"),
+    "most": N_("Most used in a day"),
+    "least": N_("Least used in a day"),
+    "alone": N_("Longest without the grid"),
+    "alone_all": N_("Days without the grid"),
+    "bought": N_("Most bought in a day"),
+    "sold": N_("Most given to the grid"),
+    "stored": N_("Most out of the battery"),
+    "curtailed": N_("Most sun not taken"),
+}
+"""What each is about, in the order in which they are told."""
+
+Row = tuple[date, float, float]
+"""A day, its energy [Wh], the share of it that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A record before it is said: ``amount`` in Wh or days, ``of`` so many known days."""
+
+    amount: float
+    first: date
+    last: date
+    of: int = 0
+
+
 def records(days: Days, period: Period) -> list[Record]:
     """The records of a period, as far as the house has what they are about.
 
     Today counts for what is high, not for what is low: it is not over.
     """
-    found: list[Record] = []
+    found: dict[str, Found] = days.remembered(
+        ("records", period.first, period.end), lambda: _find(days, period)
+    )
+    return [_record(key, found[key]) for key in SAID if key in found]
+
+
+def _record(key: str, found: Found) -> Record:
+    first, last = found.first, found.last
+    amount, when = words.energy(found.amount / 1000), text.day(first, "medium")
+    if key == "month":
+        when = month_of(first).title
+    elif key in ("alone", "alone_all"):
+        amount = ngettext("%(num)d day", "%(num)d days", int(found.amount))
+    if key == "alone_all":
+        when = ngettext("of %(num)d known day", "of %(num)d known days", found.of)
+    elif key == "alone" and first != last:
+        when = _("%(first)s to %(last)s", first=when, last=text.day(last, "medium"))
+    return Record(key, _(SAID[key]), amount, when, first, last)
+
+
+def _find(days: Days, period: Period) -> dict[str, Found]:
+    """All of them, in no language."""
+    found: dict[str, Found] = {}
     open_day = days.end - timedelta(days=1)
 
-    def of(flow: str) -> list[tuple[date, float, float]]:
-        return [row for row in days.known(flow) if period.first <= row[0] < period.end]
+    def of(flow: str) -> list[Row]:
+        return list(days.known(flow, period.first, period.end))
 
-    def day(key: str, what: str, rows: list[tuple[date, float, float]], *, low: bool) -> None:
+    def day(key: str, rows: list[Row], *, low: bool = False) -> None:
         rows = [
             row
             for row in rows
@@ -52,27 +104,23 @@ def records(days: Days, period: Period) -> list[Record]:
         ]
         if len(rows) < 2:
             return
-        pick: Callable[..., tuple[date, float, float]] = min if low else max
-        when, wh, _share = pick(rows, key=lambda row: row[1])
-        found.append(
-            Record(key, what, words.energy(wh / 1000), text.day(when, "medium"), when, when)
-        )
+        pick: Callable[..., Row] = min if low else max
+        when, wh, _share = pick(rows, key=itemgetter(1))
+        found[key] = Found(wh, when, when)
 
     sun, load, bought = of("pv"), of("load"), of("grid_import")
-    day("sunniest", _("Sunniest day"), sun, low=False)
-    found += _best_month(days, period)
-    day("darkest", _("Darkest day"), sun, low=True)
-    day("most", _("Most used in a day"), load, low=False)
-    day("least", _("Least used in a day"), load, low=True)
-    found += _alone(bought, load)
-    day("bought", _("Most bought in a day"), bought, low=False)
-    day("sold", _("Most given to the grid"), of("grid_export"), low=False)
-    day("stored", _("Most out of the battery"), of("battery_discharge"), low=False)
-    day("curtailed", _("Most sun not taken"), of("curtailed"), low=False)
-    return found
+    day("sunniest", sun)
+    day("darkest", sun, low=True)
+    day("most", load)
+    day("least", load, low=True)
+    day("bought", bought)
+    day("sold", of("grid_export"))
+    day("stored", of("battery_discharge"))
+    day("curtailed", of("curtailed"))
+    return found | _best_month(days, period) | _alone(bought, load)
 
 
-def _best_month(days: Days, period: Period) -> list[Record]:
+def _best_month(days: Days, period: Period) -> dict[str, Found]:
     best: tuple[float, Period] | None = None
     count = 0
     month = month_of(max(period.first, days.first))
@@ -85,15 +133,11 @@ def _best_month(days: Days, period: Period) -> list[Record]:
                 best = (whole, month)
         month = month_of(month.end)
     if best is None or count < 2:
-        return []
-    made = best[1]
-    amount = words.energy(best[0] / 1000)
-    return [Record("month", _("Sunniest month"), amount, made.title, made.first, made.last)]
+        return {}
+    return {"month": Found(best[0], best[1].first, best[1].last)}
 
 
-def _alone(
-    bought: list[tuple[date, float, float]], load: list[tuple[date, float, float]]
-) -> list[Record]:
+def _alone(bought: list[Row], load: list[Row]) -> dict[str, Found]:
     """The longest run of whole days in which the house lived without the grid."""
     lived = {day for day, wh, _share in load if wh > ALONE_WH}
     runs: list[tuple[date, date]] = []
@@ -107,26 +151,9 @@ def _alone(
         else:
             runs.append((day, day))
     if not runs:
-        return []
+        return {}
     first, last = max(runs, key=lambda run: run[1] - run[0])
-    length = (last - first).days + 1
-    when = (
-        text.day(first, "medium")
-        if first == last
-        else _(
-            "%(first)s to %(last)s",
-            first=text.day(first, "medium"),
-            last=text.day(last, "medium"),
-        )
-    )
-    amount = ngettext("%(num)d day", "%(num)d days", length)
-    made = [Record("alone", _("Longest without the grid"), amount, when, first, last)]
+    found = {"alone": Found((last - first).days + 1, first, last)}
     if len(bought) > without:
-        whole = ngettext("%(num)d day", "%(num)d days", without)
-        when = ngettext("of %(num)d known day", "of %(num)d known days", len(bought))
-        made.append(
-            Record(
-                "alone_all", _("Days without the grid"), whole, when, bought[0][0], bought[-1][0]
-            )
-        )
-    return made
+        found["alone_all"] = Found(without, bought[0][0], bought[-1][0], len(bought))
+    return found

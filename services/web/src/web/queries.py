@@ -425,19 +425,20 @@ class History:
         start, end = bounds(day, self.zone)
         ids = self._house_ids()
         tables = [sample, *(table for table in (day_table,) if self._has_rollups())]
-        before, after = [], []
-        for table in tables:
-            for number in ids:
-                mine = table.c.series_id == number
-                before.append(
-                    select(func.max(table.c.ts)).where(mine, table.c.ts < start).scalar_subquery()
-                )
-                after.append(
-                    select(func.min(table.c.ts)).where(mine, table.c.ts >= end).scalar_subquery()
-                )
         found: list[list[int]] = [[], []]
         if ids:
-            row = self._rows(select(*before, *after))[0]
+            mine = [(table.name, number) for table in tables for number in ids]
+            before = [
+                f"(SELECT MAX(ts) FROM `{name}` WHERE series_id = {number:d} AND ts < {start:d})"  # noqa: S608
+                for name, number in mine
+            ]
+            after = [
+                f"(SELECT MIN(ts) FROM `{name}` WHERE series_id = {number:d} AND ts >= {end:d})"  # noqa: S608
+                for name, number in mine
+            ]
+            with self.reading() as connection:
+                query = f"SELECT {', '.join([*before, *after])}"
+                row = connection.exec_driver_sql(query).one()
             known = [None if ts is None else int(ts) for ts in row]
             found[0] = [ts for ts in known[: len(before)] if ts is not None]
             found[1] = [ts for ts in known[len(before) :] if ts is not None]
@@ -821,17 +822,7 @@ class History:
             HistoryError: the database cannot be read.
         """
         column = alarm_table.c
-        newest = func.max(column.ts)
-        wanted = (
-            select(column.device, column.code, column.id)
-            .group_by(column.device, column.code, column.id)
-            .order_by(newest.desc(), column.device, column.code)
-            .limit(most)
-            .offset(skip)
-        )
-        if device:
-            wanted = wanted.where(column.device == device)
-        keys = [(str(row[0]), str(row[1]), str(row[2])) for row in self._rows(wanted)]
+        keys = self._newest_alarms(device, skip + most)[skip:]
         if not keys:
             return []
         changes = self._rows(
@@ -867,6 +858,25 @@ class History:
                 )
             )
         return made
+
+    def _newest_alarms(self, device: str, count: int) -> list[tuple[str, str, str]]:
+        """Device, code and id of so many alarms.
+
+        Few rows sorted by their end are cheaper than all of them grouped by what they are.
+        """
+        column = alarm_table.c
+        wanted = select(column.device, column.code, column.id).order_by(
+            column.ts.desc(), column.device, column.code
+        )
+        if device:
+            wanted = wanted.where(column.device == device)
+        rows = 4 * count
+        while True:
+            found = self._rows(wanted.limit(rows))
+            keys = list(dict.fromkeys((str(row[0]), str(row[1]), str(row[2])) for row in found))
+            if len(keys) >= count or len(found) < rows:
+                return keys[:count]
+            rows *= 4
 
     def acknowledged(self, ids: Collection[str]) -> dict[tuple[str, str, str], tuple[str, int]]:
         """Who has seen which alarm first, and when [ms]; by device, code and id.

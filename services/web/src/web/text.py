@@ -6,11 +6,11 @@ a property of the context (a request, a rendering of the board), not of the proc
 
 import gettext as machinery
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import date, datetime, tzinfo
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from babel import Locale, dates, localedata, numbers
@@ -86,6 +86,8 @@ UNUSED = (
     *("unit_patterns", "variants", "zone_formats"),
 )
 """What is known of each language and said nowhere here: 1 MiB and more of each."""
+UNSAID = ("currency_names", "currency_names_plural")
+"""The same, but Babel looks into it for each amount."""
 UNASKED = (
     *("likely_subtags", "meta_zones", "territory_currencies", "territory_languages"),
     *("territory_zones", "windows_zone_mapping", "zone_aliases", "zone_territories"),
@@ -101,6 +103,7 @@ def _locale(code: str) -> Locale:
         known = localedata.load(name)
         for key in UNUSED:
             known.pop(key, None)
+        known.update({key: {} for key in UNSAID if key in known})
     for key in UNASKED:
         get_global(key).clear()  # type: ignore[arg-type, attr-defined]
     return made
@@ -171,15 +174,54 @@ def money(amount: float | None, currency: str, digits: int | None = None) -> str
         currency: ISO 4217 code.
         digits: decimals; None = as many as the currency has.
     """
-    if amount is None:
-        return NONE
-    pattern = None
+    return NONE if amount is None else _money(amount, currency, digits, language())
+
+
+@lru_cache(512)
+def _money(amount: float, currency: str, digits: int | None, code: str) -> str:
+    spoken, pattern = _locale(code), None
     if digits is not None:
-        pattern = locale().currency_formats["standard"].pattern.partition(";")[0]
+        pattern = spoken.currency_formats["standard"].pattern.partition(";")[0]
         pattern = pattern.replace("0.00", "0." + "0" * digits if digits else "0")
     return numbers.format_currency(
-        amount, currency, pattern, locale=locale(), currency_digits=digits is None
+        amount, currency, pattern, locale=spoken, currency_digits=digits is None
     )
+
+
+STYLES = ("full", "long", "medium", "short")
+ALIKE: Mapping[str, Callable[[date], date]] = {
+    **dict.fromkeys("Ec", lambda day: date(2024, 1, day.weekday() + 1)),  # that began on a Monday
+    **dict.fromkeys("ML", lambda day: date(2024, day.month, 1)),
+    "d": lambda day: date(2024, 1, day.day),
+    "y": lambda day: date(day.year, 1, 1),
+}
+"""By the first letter of a field: the day that stands for all in which it reads the same."""
+
+
+class _Fields:
+    """The fields of a date, as the patterns of a language ask for them."""
+
+    __slots__ = ("_code", "_day")
+
+    def __init__(self, day: date, code: str) -> None:
+        self._day, self._code = day, code
+
+    def __getitem__(self, name: str) -> str:
+        alike = ALIKE.get(name[0])
+        return _field(name, alike(self._day) if alike else self._day, self._code)
+
+
+@lru_cache(1024)
+def _field(name: str, day: date, code: str) -> str:
+    return dates.DateTimeFormat(day, _locale(code))[name]
+
+
+@cache
+def _pattern(form: str, code: str) -> str:
+    """How that language puts a date, with places for its fields."""
+    spoken = _locale(code)
+    known = spoken.date_formats if form in STYLES else spoken.datetime_skeletons
+    return str(known[form if form in known else dates.match_skeleton(form, known)].format)
 
 
 def day(value: date, form: str = "full") -> str:
@@ -187,21 +229,18 @@ def day(value: date, form: str = "full") -> str:
 
     A skeleton, such as ``MMMd`` (21 Nov) or ``EEE`` (Sat), is put in the order of the language.
     """
-    if form in ("full", "long", "medium", "short"):
-        return dates.format_date(value, form, locale=locale())
-    return dates.format_skeleton(
-        form, datetime(value.year, value.month, value.day), locale=locale()
-    )
+    code = language()
+    return _pattern(form, code) % _Fields(value, code)
 
 
 def weekday(value: date, *, short: bool = False) -> str:
     """``Saturday``, or ``Sat``."""
-    return dates.format_date(value, "EEE" if short else "EEEE", locale=locale())
+    return _Fields(value, language())["EEE" if short else "EEEE"]
 
 
 def month(value: date) -> str:
     """``November 2026``."""
-    return dates.format_skeleton("yMMMM", datetime(value.year, value.month, 1), locale=locale())
+    return day(value, "yMMMM")
 
 
 def clock(value: datetime, zone: tzinfo | None = None, *, seconds: bool = False) -> str:

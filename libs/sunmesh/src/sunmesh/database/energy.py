@@ -21,7 +21,7 @@ from itertools import groupby, islice
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Date, Engine, func, insert, select, update
+from sqlalchemy import Connection, Date, Engine, func, insert, select, union_all, update
 from sqlalchemy.exc import OperationalError
 
 from .. import clock
@@ -947,17 +947,22 @@ def period(text: str) -> tuple[date, date]:
         raise EnergyError(f"{text!r} is no day, month or year; write 2026-11-21") from None
 
 
+SPANS = union_all(
+    *(
+        select(
+            func.min(energy_day.c.day, type_=Date), func.max(energy_day.c.day, type_=Date)
+        ).where(energy_day.c.flow == flow)
+        for flow in FLOWS
+    )
+)
+"""Each the two ends of an index; MIN over all would read the table."""
+
+
 def span(connection: Connection) -> tuple[date, date] | None:
     """The first day that anything is booked of, and the day after the last; None = empty books."""
-    found: list[date] = []
-    for flow in FLOWS:  # each the end of an index; MIN over all would read the table
-        mine = energy_day.c.flow == flow
-        row = connection.execute(
-            select(
-                func.min(energy_day.c.day, type_=Date), func.max(energy_day.c.day, type_=Date)
-            ).where(mine)
-        ).one()
-        found += [_date(value) for value in row if value is not None]
+    found = [
+        _date(value) for row in connection.execute(SPANS) for value in row if value is not None
+    ]
     return (min(found), max(found) + timedelta(days=1)) if found else None
 
 

@@ -8,6 +8,7 @@ from typing import Any, NoReturn, cast
 
 import msgspec
 from flask import Blueprint, Response, abort, current_app, g, render_template, request, url_for
+from markupsafe import Markup
 from sqlalchemy import select
 from sunmesh import clock
 from sunmesh.database import energy as books
@@ -151,17 +152,27 @@ def openapi() -> Response:
 @blueprint.get("/api")
 def page() -> str:
     """The same for people."""
-    made = msgspec.json.decode(_document())
-    tags = dict.fromkeys(each.tag for each in OPERATIONS)
     return render_template(
         "api.html",
-        groups=[(tag, [each for each in OPERATIONS if each.tag == tag]) for tag in tags],
-        paths=made["paths"],
-        schemas=made["components"]["schemas"],
+        parts=_parts(text.language()),
         root=ROOT,
         address=request.url_root.rstrip("/"),
         endpoints=current_app.view_functions,
     )
+
+
+@functools.lru_cache(2)
+def _parts(_language: str) -> Markup:
+    """All that can be asked for, in the language spoken: the same at any time."""
+    made = msgspec.json.decode(_document())
+    tags = dict.fromkeys(each.tag for each in OPERATIONS)
+    parts = current_app.jinja_env.get_template("api_parts.html").render(
+        groups=[(tag, [each for each in OPERATIONS if each.tag == tag]) for tag in tags],
+        paths=made["paths"],
+        schemas=made["components"]["schemas"],
+        root=ROOT,
+    )
+    return Markup(parts)  # noqa: S704 - of our own template
 
 
 # -- now -------------------------------------------------------------------------------------------

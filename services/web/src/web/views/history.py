@@ -16,7 +16,6 @@ from flask import (
     redirect,
     render_template,
     request,
-    url_for,
 )
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -29,6 +28,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from .. import history_repair as repairs
 from .. import text, words
+from ..app_shell import url_for
 from ..guard import accounts, me, visitor, where
 from ..history_days import DayBook, Days
 from ..history_metrics import METRICS, Metric, chosen, offered
@@ -38,9 +38,8 @@ from ..history_repair import Effect, RepairError, Wish
 from ..history_view import build
 from ..queries import HistoryError, explain
 from ..text import _
-from . import board, database
+from . import board, database, now_ms, today
 from .day import parse as parse_day
-from .day import today
 
 blueprint = Blueprint("history", __name__)
 
@@ -209,9 +208,10 @@ def _links(wanted: Asked) -> dict[str, object]:
             return wanted.link(month_of(record.first))
         return wanted.link(Period("range", record.first, record.last + timedelta(days=1)))
 
+    days = url_for("day.page", text="-").removesuffix("-")
     return {
         "link": wanted.link,
-        "day_url": lambda day: url_for("day.page", text=day.isoformat()),
+        "day_url": lambda day: f"{days}{day.isoformat()}",
         "record_url": record_url,
         "say_day": lambda day: text.day(day, "medium"),
     }
@@ -333,14 +333,10 @@ def _stretch(day: date) -> tuple[int, int] | None:
     return start, end
 
 
-def _now_ms() -> int:
-    return clock.epoch_ms(board().live.now())
-
-
 def _wish(flow: str, chosen: tuple[int, int]) -> Wish:
     said = request.values
     deed, kwh = said.get("deed", "")[:10], said.get("kwh", "")[:20]
-    return repairs.wish(flow, *chosen, deed, kwh, _now_ms())
+    return repairs.wish(flow, *chosen, deed, kwh, now_ms())
 
 
 def _repair_page(day: date, error: str = "", status: int = HTTPStatus.OK) -> tuple[str, int]:
@@ -423,7 +419,7 @@ def save(text: str) -> BaseResponse | tuple[str, int]:
         def work(connection: Connection) -> int | None:
             mine = repairs.stretch(connection, flow, *chosen)
             made = repairs.changes(asked_for, mine)
-            number = edit(connection, zone, made, by=by, reason=why, now=_now_ms())
+            number = edit(connection, zone, made, by=by, reason=why, now=now_ms())
             whole = sum(change.wh for change in made)
             subject = f"{flow} {clock.iso(clock.from_ms(chosen[0]))}"
             detail = f"{asked_for.deed}: {whole:.1f} Wh until {clock.iso(clock.from_ms(chosen[1]))}"
@@ -532,7 +528,7 @@ def undo(number: int) -> BaseResponse | tuple[str, int]:
     who, address = me(), where().address
 
     def work(connection: Connection) -> int:
-        count = take_back(connection, board().zone, number, f"web:{who.name}", _now_ms())
+        count = take_back(connection, board().zone, number, f"web:{who.name}", now_ms())
         detail = f"{count} stretches of five minutes"
         accounts().note_in(
             connection, who.name, address, "undo correction", f"edit {number}", "done", detail

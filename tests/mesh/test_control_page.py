@@ -51,7 +51,7 @@ def test_a_setting_of_the_inverter_from_the_first_visit_to_applied(
     page.get_by_role("button", name="Make the account").click()
     page.get_by_role("button", name="Unlock for 10 minutes").click()
     page.get_by_label("The house takes from").select_option(wanted)
-    page.get_by_role("button", name="Review 1 change").click()
+    page.get_by_role("button", name="Review changes: 1").click()
     page.get_by_role("button", name="Write it to the device").click()
     order = page.locator("#order")
     expect(order).to_have_attribute("data-stage", "applied")

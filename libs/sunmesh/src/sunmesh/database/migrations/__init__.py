@@ -41,7 +41,7 @@ def migrate(url: str, target: str = "head") -> None:
     with _in_process:
         opened = engine(url, patient=True)
         try:
-            with opened.begin() as connection:
+            with opened.connect() as connection:
                 _locked(connection, target)
         finally:
             opened.dispose()
@@ -51,13 +51,16 @@ def _locked(connection: Connection, target: str) -> None:
     # On SQLite the transaction itself is the lock: it began IMMEDIATE.
     name = "LEFT(CONCAT('sunmesh.migrate.', DATABASE()), 64)"
     if connection.dialect.name == "sqlite":
-        _move(connection, target)
+        with connection.begin():
+            _move(connection, target)
         return
     got: Any = connection.execute(text(f"SELECT GET_LOCK({name}, {LOCK_S})")).scalar()  # noqa: S608
     if got != 1:
         raise DatabaseError("another migration of this database is still running")
+    connection.commit()
     try:
-        _move(connection, target)
+        with connection.begin():  # its end is written before the next one may look
+            _move(connection, target)
     finally:
         connection.execute(text(f"SELECT RELEASE_LOCK({name})"))  # noqa: S608
 

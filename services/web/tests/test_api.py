@@ -13,6 +13,7 @@ from sqlalchemy import create_engine, insert
 from sunmesh import clock
 from sunmesh.config import load
 from sunmesh.database import energy, tables
+from sunmesh.database.days import midnight
 from sunmesh.messages import Alarm, Result, Sample, encode
 from sunmesh.testing import migrated, wait_for
 from web import api_answers as answers
@@ -245,7 +246,7 @@ def past(url: str, app: Flask) -> None:
         zone = app.extensions["board"].zone
         day = NOON.astimezone(zone).date()
         for offset in (0, 1):
-            begun = energy.bounds(day + timedelta(days=offset), zone)[0]
+            begun = midnight(day + timedelta(days=offset), zone)
             buckets = [
                 energy.Bucket(begun + n * tables.BUCKET_MS, 10.0, "power", "integrated", 300)
                 for n in range(12)

@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import create_engine, event
-from sunmesh.database.energy import Bucket, book, bounds, figures
+from sunmesh.database.days import bounds
+from sunmesh.database.energy import Bucket, book, figures
 from sunmesh.testing import migrated
 from web.app import create_app
 from web.history_days import RECENT_TTL_S, WHOLE_TTL_S, DayBook

@@ -6,8 +6,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import event
 from sunmesh.database import tables
+from sunmesh.database.days import bounds
 from web import queries
-from web.queries import MINUTE_MS, WIDTH_MS, History, HistoryError, bounds
+from web.queries import MINUTE_MS, WIDTH_MS, History, HistoryError
 
 from .recorded import Recorded
 

@@ -18,6 +18,7 @@ from sunmesh.archive.importing import batches, formats, plan, scratch, stamps
 from sunmesh.archive.importing.mapping import Column, Mapping, TimeColumn
 from sunmesh.archive.importing.records import Energy, Options, Record
 from sunmesh.database import energy as books
+from sunmesh.database.days import local_day, midnight
 from sunmesh.database.sql import engine
 
 from .importing import (
@@ -146,7 +147,7 @@ def test_what_was_retired_is_not_new_again(url: str, tmp_path: Path) -> None:
 
 def test_undo_takes_the_rollups_of_retired_samples_back(url: str, tmp_path: Path) -> None:
     series(url)
-    day = books.bounds(books.local_day(START, BRATISLAVA), BRATISLAVA)[0]
+    day = midnight(local_day(START, BRATISLAVA), BRATISLAVA)
     theirs = START + HOUR
     execute(
         url,

@@ -30,10 +30,10 @@ def test_a_day(zone: str, day: date, begins: int, hours: float) -> None:
     site = ZoneInfo(zone)
     end = begins + round(hours * HOUR)
     assert midnight(day, site) == begins
-    assert days_between(begins, end, site) == [(begins, end)]
-    assert days_between(begins + 1, end - 1, site) == [(begins, end)]
+    assert days_between(begins, end, site) == [(day, begins, end)]
+    assert days_between(begins + 1, end - 1, site) == [(day, begins, end)]
     assert local_day(begins, site) == local_day(end - 1, site) == day
     before, same, after = days_between(begins - 1, end + 1, site)
-    assert before[1] == begins
-    assert same == (begins, end)
-    assert after[0] == end
+    assert before[2] == begins
+    assert same == (day, begins, end)
+    assert after[1] == end

@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Connection, Engine, func, select
 from sunmesh.database import energy as books
-from sunmesh.database.energy import Bucket, Change, Difference, EnergyError, bounds
+from sunmesh.database.days import bounds, local_day
+from sunmesh.database.energy import Bucket, Change, Difference, EnergyError
 from sunmesh.database.sql import engine
 from sunmesh.database.tables import BUCKET_MS, FLAGS, energy, energy_change, energy_day
 from sunmesh.testing import migrated
@@ -52,7 +53,7 @@ def day_is_sum(connection: Connection) -> None:
     said = {(row.flow, row.day): row for row in connection.execute(select(energy_day))}
     summed: dict[tuple[str, date], dict[str, float]] = {}
     for row in connection.execute(select(energy)):
-        key = (row.flow, books.local_day(row.ts, ROME))
+        key = (row.flow, local_day(row.ts, ROME))
         mine = summed.setdefault(key, dict.fromkeys(("wh", "covered_s", *FLAGS), 0.0))
         mine["wh"] += row.wh
         mine["covered_s"] += row.covered_s

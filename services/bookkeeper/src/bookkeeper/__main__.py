@@ -299,14 +299,15 @@ def _model(site: Site, arguments: argparse.Namespace) -> int:
 
 def _rebuild(site: Site, arguments: argparse.Namespace) -> int:
     from sunmesh.database import energy
+    from sunmesh.database.days import bounds
 
     from .service import Keeper, Progress, rebuild
 
     zone = site.site.zone
     first, _ = energy.period(arguments.start)
     last = energy.period(arguments.end)[1] if arguments.end else None
-    start = energy.bounds(first, zone)[0]
-    end = energy.bounds(last, zone)[0] if last else clock.epoch_ms(clock.now())
+    start = bounds(first, zone)[0]
+    end = bounds(last, zone)[0] if last else clock.epoch_ms(clock.now())
     if end <= start:
         raise UsageError("--to must not be before --from")
     keeper = Keeper.of(site)
@@ -336,13 +337,14 @@ def _rebuild(site: Site, arguments: argparse.Namespace) -> int:
 
 def _edit(site: Site, arguments: argparse.Namespace) -> int:
     from sunmesh.database import energy
+    from sunmesh.database.days import local_day
 
     from .figures import LABELS, kwh
 
     zone = site.site.zone
     start, end = _stretch(site, arguments)
     wh = arguments.wh if arguments.wh is not None else arguments.kwh * 1000
-    day = energy.local_day(start, zone)
+    day = local_day(start, zone)
     periods = [energy.period(text) for text in (day.isoformat(), f"{day:%Y-%m}", f"{day:%Y}")]
 
     def work(connection: "Connection") -> tuple[int | None, list[Any], list[Any]]:
@@ -383,6 +385,7 @@ def _refuse_too_much(keeper: "Keeper", flow: str, wh: float, length_ms: int) -> 
 def _stretch(site: Site, arguments: argparse.Namespace) -> tuple[int, int]:
     """What the command line means, in ms."""
     from sunmesh.database import energy
+    from sunmesh.database.days import bounds
     from sunmesh.database.tables import BUCKET_MS
 
     zone = site.site.zone
@@ -395,7 +398,7 @@ def _stretch(site: Site, arguments: argparse.Namespace) -> tuple[int, int]:
             start = _moment(site, arguments.at)
             return start, start + BUCKET_MS
         first, end = energy.period(arguments.at)
-        return energy.bounds(first, zone)[0], energy.bounds(end, zone)[0]
+        return bounds(first, zone)[0], bounds(end, zone)[0]
     return _moment(site, arguments.start), _moment(site, arguments.end)
 
 

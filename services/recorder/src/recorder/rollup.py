@@ -187,13 +187,13 @@ class Rollup:
             begun = reader.exec_driver_sql(
                 "SELECT ts FROM `day` WHERE series_id = (SELECT MIN(series_id) FROM `day`)"
             ).scalars()
-            if all(days_between(int(ts), int(ts) + 1, self._zone)[0][0] == int(ts) for ts in begun):
+            if all(days_between(int(ts), int(ts) + 1, self._zone)[0][1] == int(ts) for ts in begun):
                 return 0
             oldest, newest = reader.exec_driver_sql("SELECT MIN(ts), MAX(ts) FROM `day`").one()
             ids = [row[0] for row in reader.exec_driver_sql("SELECT id FROM series ORDER BY id")]
         log.info("the site's midnights have moved: all days are made again")
         days = days_between(int(oldest), int(newest) + 25 * HOUR_MS, self._zone)
-        for start, end in days:
+        for _, start, end in days:
             for at in range(0, len(ids), SERIES):
                 if stop.is_set():
                     return 0
@@ -362,7 +362,7 @@ class Rollup:
         first, last = first - first % HOUR_MS, last + -last % HOUR_MS
         self._clear(connection, "hour", ids, max(first, minutes_from), last)
         connection.exec_driver_sql(self._hours(ids, first, last))
-        for start, end in days_between(first, last, self._zone):
+        for _, start, end in days_between(first, last, self._zone):
             # with borders inside of hours a day needs minutes, and those do not last
             if start >= minutes_from or not (start % HOUR_MS or end % HOUR_MS):
                 self._clear(connection, "day", ids, start, end)

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, tzinfo
 
-from sunmesh.database.energy import Change, bounds
+from sunmesh.database.days import bounds
+from sunmesh.database.energy import Change
 
 from .text import _
 

@@ -16,7 +16,8 @@ from datetime import date, timedelta, tzinfo
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection
-from sunmesh.database.energy import Figures, Sum, bounds
+from sunmesh.database.days import bounds
+from sunmesh.database.energy import Figures, Sum
 from sunmesh.database.sql import packed
 from sunmesh.database.tables import FLAGS, FLOWS
 

@@ -13,7 +13,8 @@ from itertools import groupby
 from typing import Literal
 
 from sqlalchemy import Connection, select
-from sunmesh.database.energy import Change, bounds, difference
+from sunmesh.database.days import bounds
+from sunmesh.database.energy import Change, difference
 from sunmesh.database.tables import BUCKET_MS, FLOWS, TEXT_LENGTH, energy
 
 from . import text, words
@@ -374,7 +375,7 @@ def _hours(
                 last,
                 words.energy(math.fsum(row.wh for row in mine) / 1000) if mine else words.NONE,
                 ", ".join(_(FLAG_NAMES[flag]) for flag in flags),
-                words.percent(min(1.0, covered)) if mine else words.NONE,
+                text.percent(min(1.0, covered)) if mine else words.NONE,
                 chosen is not None and chosen[0] <= start and end <= chosen[1],
             )
         )

@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, tzinfo
-from datetime import time as time_of_day
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -41,6 +40,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
+from sunmesh.database.days import bounds
 from sunmesh.database.sql import PACKED_BYTES, packed
 from sunmesh.database.tables import DIRTY_MS
 from sunmesh.errors import SunmeshError
@@ -235,13 +235,6 @@ class _Kept:
     own: Books
     """The day's energies without the energy books."""
     booked_at: float
-
-
-def bounds(day: date, zone: tzinfo) -> tuple[int, int]:
-    """First millisecond of a local day and of the next: 23, 24 or 25 hours apart."""
-    start = datetime.combine(day, time_of_day(), zone)
-    end = datetime.combine(day + timedelta(days=1), time_of_day(), zone)
-    return round(start.timestamp() * 1000), round(end.timestamp() * 1000)
 
 
 def explain(url_text: str, err: Exception) -> str:

@@ -16,12 +16,19 @@ def local_day(ms: int, zone: tzinfo) -> date:
     return datetime.fromtimestamp(ms / 1000, zone).date()
 
 
-def days_between(start: int, end: int, zone: tzinfo) -> list[tuple[int, int]]:
-    """Beginning and end of every local day that [start, end) touches [ms]."""
+def bounds(day: date, zone: tzinfo) -> tuple[int, int]:
+    """When a local day begins, and when the next [ms]."""
+    return midnight(day, zone), midnight(day + timedelta(days=1), zone)
+
+
+def days_between(start: int, end: int, zone: tzinfo) -> list[tuple[date, int, int]]:
+    """Every local day that [start, end) touches, with its bounds [ms]."""
+    found: list[tuple[date, int, int]] = []
     day = local_day(start, zone)
-    found: list[tuple[int, int]] = []
-    while (begun := midnight(day, zone)) < end:
+    while True:
+        begun, ended = bounds(day, zone)
+        if begun >= end:
+            return found
+        if ended > start:
+            found.append((day, begun, ended))
         day += timedelta(days=1)
-        if (ended := midnight(day, zone)) > start:
-            found.append((begun, ended))
-    return found

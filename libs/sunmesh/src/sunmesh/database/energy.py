@@ -16,7 +16,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
-from datetime import time as time_of_day
 from itertools import groupby, islice
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -26,6 +25,7 @@ from sqlalchemy.exc import OperationalError
 
 from .. import clock
 from ..errors import SunmeshError
+from .days import bounds, days_between
 from .tables import (
     BUCKET_MS,
     DEVICE_LENGTH,
@@ -159,34 +159,6 @@ def transact(engine: Engine, work: Callable[[Connection], T], tries: int = 5) ->
             if not left or code not in DEADLOCKS:
                 raise
     raise AssertionError("tries is 1 or more")
-
-
-# --- Days ---------------------------------------------------------------------------------------
-
-
-def bounds(day: date, zone: tzinfo) -> tuple[int, int]:
-    """First millisecond of a local day and of the next: 23 to 25 hours apart."""
-    start = datetime.combine(day, time_of_day(), zone)
-    end = datetime.combine(day + timedelta(days=1), time_of_day(), zone)
-    return round(start.timestamp() * 1000), round(end.timestamp() * 1000)
-
-
-def local_day(ms: int, zone: tzinfo) -> date:
-    """The site's day that ``ms`` falls into."""
-    return datetime.fromtimestamp(ms / 1000, zone).date()
-
-
-def days_between(start: int, end: int, zone: tzinfo) -> list[tuple[date, int, int]]:
-    """Every local day that [start, end) touches, with its bounds."""
-    found: list[tuple[date, int, int]] = []
-    day = local_day(start, zone)
-    while True:
-        begun, ended = bounds(day, zone)
-        if begun >= end:
-            return found
-        if ended > start:
-            found.append((day, begun, ended))
-        day += timedelta(days=1)
 
 
 # --- Booking ------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from sunmesh import clock
 from sunmesh.archive import keeping
 from sunmesh.config import Site
 from sunmesh.database import energy
+from sunmesh.database.days import local_day
 from sunmesh.database.tables import FLOWS
 from sunmesh.errors import ConfigError, SunmeshError
 from sunmesh.vocabulary import VOCABULARY, Kind
@@ -638,8 +639,8 @@ def _is_typed(edit: energy.Edit) -> bool:
 def _edit_row(edit: energy.Edit) -> dict[str, object]:
     """A correction in words."""
     part = edit.parts[0] if edit.parts else None
-    first = energy.local_day(part.start, board().zone) if part else None
-    last = energy.local_day(part.end - 1, board().zone) if part else None
+    first = local_day(part.start, board().zone) if part else None
+    last = local_day(part.end - 1, board().zone) if part else None
     return {
         "id": edit.id,
         "when": _at(edit.created),

@@ -20,7 +20,8 @@ from flask import (
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sunmesh import clock
-from sunmesh.database.energy import Edit, EnergyError, bounds, edit, edits, transact
+from sunmesh.database.days import bounds
+from sunmesh.database.energy import Edit, EnergyError, edit, edits, transact
 from sunmesh.database.energy import undo as take_back
 from sunmesh.database.tables import FLAGS, FLOWS
 from werkzeug.exceptions import HTTPException

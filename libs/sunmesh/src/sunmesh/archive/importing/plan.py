@@ -18,8 +18,8 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, select
 
 from ... import clock
-from ...database import energy as books
 from ...database import tables
+from ...database.days import days_between, local_day
 from ...database.sql import engine
 from ...topics import NAME, RESERVED
 from ...vocabulary import VOCABULARY, Kind, unit_of
@@ -651,7 +651,7 @@ class _Comparison:
     def _month(self, flow: str, pieces: list[tuple[int, int, float, int]]) -> None:
         """Decide on some weeks of a flow."""
         start, end = pieces[0][0], max(piece[1] for piece in pieces)
-        days = books.days_between(start, end, self._zone)
+        days = days_between(start, end, self._zone)
         energy = tables.energy
         there: dict[int, float] = {
             row.ts: row.wh
@@ -665,7 +665,7 @@ class _Comparison:
         counts: dict[date, _Figures] = {day: _Figures() for day, _start, _end in days}
         fresh: list[tuple[str, int, int, float]] = []
         for first, last, wh, line in pieces:
-            figures = counts[books.local_day(first, self._zone)]
+            figures = counts[local_day(first, self._zone)]
             known = [there[ts] for ts in range(first, last, BUCKET) if ts in there]
             if known and abs(sum(known) - wh) <= 0.002 + 1e-9 * wh:
                 figures.same += 1

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Table, delete, insert, select
 
 from ...database import tables
-from ...database.energy import days_between
+from ...database.days import days_between
 from .times import HOUR_MS
 
 MINUTE_MS = 60_000

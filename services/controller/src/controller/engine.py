@@ -8,6 +8,7 @@ import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from sunmesh.commands.desk import ENDS
 from sunmesh.messages import Result, Value
 from sunmesh.voice import Condition as Alarm
 
@@ -94,7 +95,7 @@ def hear(plan: Plan, state: State, device: str, result: Result, now_ms: int) -> 
     _, part, name = result.id.partition("/")
     failed = any(stage in _FAILED for stage in pending.done.values())
     if part:
-        if result.stage in _ENDS:
+        if result.stage in ENDS:
             pending.done[name] = result.stage
         key = f"{device}.{name}"
         if result.stage == "sent":
@@ -102,7 +103,7 @@ def hear(plan: Plan, state: State, device: str, result: Result, now_ms: int) -> 
         elif result.stage in _FAILED and not failed:  # the others only stop with it
             _failed(plan, new, pending, [key], f"{name}: {_said(result)}", now_ms)
         return new
-    if result.stage in _ENDS:
+    if result.stage in ENDS:
         if result.stage == "applied":
             for rule in pending.rules:
                 new.failures.pop(rule, None)
@@ -116,8 +117,7 @@ def hear(plan: Plan, state: State, device: str, result: Result, now_ms: int) -> 
     return new
 
 
-_ENDS = frozenset({"applied", "refused", "expired", "failed", "not_applied", "reverted"})
-_FAILED = _ENDS - {"applied"}
+_FAILED = ENDS - {"applied"}
 
 
 def _hear_relay(plan: Plan, state: State, result: Result, now_ms: int) -> None:

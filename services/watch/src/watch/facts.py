@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from sunmesh import clock
+from sunmesh.house import PV_INPUTS
 from sunmesh.messages import Health, Info, Result, Sample, ServiceStatus, Settings, Status, Value
 
 MOST_DEVICES = 500
@@ -337,7 +338,6 @@ class Facts:
             raise ValueError(f"no memory of facts: {err}") from err
 
 
-PV_INPUTS = ("pv_power_w", "pv2_power_w", "pv3_power_w")
 STRING_W = 100.0
 """An input that gave more has panels."""
 

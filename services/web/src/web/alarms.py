@@ -25,7 +25,7 @@ from .controls import NOTIFIER, STAGE_TEXTS
 from .live import ALARMS, State
 from .orders import Orders
 from .queries import HistoryError, PastAlarm
-from .streams import Stream
+from .streams import Stream, event_bytes
 from .text import N_, _
 
 log = logging.getLogger(__name__)
@@ -190,7 +190,7 @@ def value_text(value: Value, data: Mapping[str, Value]) -> str:
             return words.value(name, value)
     if isinstance(value, str):
         return words.code(value) if value.islower() else value
-    return words.number(value, 0 if float(value).is_integer() else 2)
+    return text.number(value, 0 if float(value).is_integer() else 2)
 
 
 class AlarmBook:
@@ -545,7 +545,7 @@ class AlarmBook:
             self._mark = self.view().mark
             stream = self.board.streams.open("alarms")
             if stream is not None:
-                stream.put(_event(self._mark))
+                stream.put(event_bytes("changed", self._mark.encode()))
         return stream
 
     def serve(self, stop: threading.Event) -> None:
@@ -559,7 +559,7 @@ class AlarmBook:
                         mark = self.view().mark
                         if mark != self._mark:
                             self._mark = mark
-                            self.board.streams.send(_event(mark), "alarms")
+                            self.board.streams.send(event_bytes("changed", mark.encode()), "alarms")
             except Exception:
                 log.exception("the alarms failed")
             stop.wait(PAUSE_S)
@@ -584,10 +584,6 @@ def _keep(found: dict[Key, T], key: Key, content: T) -> None:
     """The newest of each; a broker full of rubbish must not fill the memory."""
     if key in found or len(found) < ALARMS:
         found[key] = content
-
-
-def _event(mark: str) -> bytes:
-    return f"event: changed\ndata: {mark}\n\n".encode()
 
 
 def _mark(view: View) -> str:

@@ -19,17 +19,19 @@ from astral import Observer
 from astral.sun import sun
 from sunmesh import clock
 from sunmesh.config import Site
+from sunmesh.messages import Severity
 from sunmesh.vocabulary import VOCABULARY
 
 from . import __version__, flow, sofar, text, told, words
 from .config import WebConfig
 from .energy import Books
-from .house import GRID_PRESENT_V, Device, Freshness, House, combine
+from .house import GRID_PRESENT_V, Device, House, combine
 from .live import Live, State
 from .queries import BUCKET_MS, Day, History, HistoryError, explain
 from .sentence import Lost, Situation, headline
-from .streams import Stream, Streams
+from .streams import Stream, Streams, event_bytes
 from .text import N_, _, ngettext
+from .things import Look, look
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +84,6 @@ ANY_IDLE = N_("Start it.")
 CHANNEL = "now."
 """Open pages hear of *Now* under this name and their language."""
 
-Look = Freshness | Literal["asleep"]
-Level = Literal["info", "warning", "critical"]
-
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -107,7 +106,7 @@ class Facts:
 class Banner:
     """Something to act on. ``link``: the endpoint where that is done, with its arguments."""
 
-    level: Level
+    level: Severity
     title: str
     text: str
     link: tuple[str, Mapping[str, str]] | None = None
@@ -473,7 +472,7 @@ class Board:
 
     def _device(self, device: Device, now_ms: int) -> DeviceView:
         """One device in words."""
-        freshness = _look(device, now_ms)
+        freshness = look(device, now_ms)
         now = words.local(now_ms, self.zone)
         seen = ""
         if freshness == "asleep":
@@ -678,7 +677,7 @@ class Board:
         if not house.has_battery:
             return None
         power = house.battery_w
-        reserve = words.percent(self.config.battery_reserve_percent / 100)
+        reserve = text.percent(self.config.battery_reserve_percent / 100)
         autonomy = ""
         if empty_at is not None and power is not None and power > 30:
             autonomy = _(
@@ -691,7 +690,7 @@ class Board:
         family = next((d.family for d in devices if d.name == house.soc_source), "")
         letter, says = SOURCES.get(family, ("", ""))
         return BatteryView(
-            soc=words.NONE if house.soc is None else words.number(house.soc, 0),
+            soc=words.NONE if house.soc is None else text.number(house.soc, 0),
             level="" if house.soc is None else f"{min(100.0, max(0.0, house.soc)):.0f}",
             direction=(
                 ""
@@ -749,14 +748,14 @@ class Board:
         if result and (house.has_grid or books.grid_in is not None):
             share = books.autarky
             then = Books(load=before.get("load"), grid_in=before.get("grid_in")).autarky
-            past = words.percent(then) if then is not None else ""
+            past = text.percent(then) if then is not None else ""
             result.append(
                 Tile(
                     "autarky",
                     _("Autarky"),
-                    words.percent(share),
+                    text.percent(share),
                     _beside(_("not from the grid"), past),
-                    _signed(share, then, words.percent),
+                    _signed(share, then, text.percent),
                     _trend(share, then),
                 )
             )
@@ -845,7 +844,7 @@ class Board:
             sent = self._publish(channel)
             stream = self.streams.open(channel)
             if stream is not None:
-                stream.put(b"event: full\ndata: " + _encoded(sent, sent.slots) + b"\n\n")
+                stream.put(event_bytes("full", _encoded(sent, sent.slots)))
         return stream
 
     def _publish(self, channel: str) -> _Sent:
@@ -856,8 +855,7 @@ class Board:
         self._sent[channel] = sent
         changed = {key: said for key, said in sent.slots.items() if before.slots.get(key) != said}
         if changed or sent.layout != before.layout:
-            event = b"event: patch\ndata: " + _encoded(sent, changed) + b"\n\n"
-            self.streams.send(event, channel)
+            self.streams.send(event_bytes("patch", _encoded(sent, changed)), channel)
         return sent
 
     def _publish_all(self) -> None:
@@ -962,13 +960,6 @@ def _members_banner(owner: Device, devices: Sequence[Device]) -> list[Banner]:
         owner=words.title(owner.name),
     )
     return [Banner("warning", title, f"{names}. {words.sentence(lost[0].reason)}".strip())]
-
-
-def _look(device: Device, now_ms: int) -> Look:
-    """How fresh a device looks: one that sleeps is not lost."""
-    if device.state == "sleeping" and device.freshness(now_ms) != "fresh":
-        return "asleep"
-    return device.freshness(now_ms)
 
 
 def _last_read(device: Device) -> int:

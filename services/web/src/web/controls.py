@@ -23,7 +23,7 @@ from .house import GRID_PRESENT_V, Device, House, combine
 from .live import Memory, State
 from .orders import BATCH, PENDING, Order, Orders, Step
 from .queries import HistoryError, Switching
-from .streams import Stream
+from .streams import Stream, event_bytes
 from .text import N_, _, ngettext
 
 log = logging.getLogger(__name__)
@@ -935,7 +935,7 @@ class Controls:
             self._mark = self.view().mark
             stream = self.board.streams.open("control")
             if stream is not None:
-                stream.put(_event(self._mark))
+                stream.put(event_bytes("changed", self._mark.encode()))
         return stream
 
     def serve(self, stop: threading.Event) -> None:
@@ -950,14 +950,12 @@ class Controls:
                         mark = self.view().mark
                         if mark != self._mark:
                             self._mark = mark
-                            self.board.streams.send(_event(mark), "control")
+                            self.board.streams.send(
+                                event_bytes("changed", mark.encode()), "control"
+                            )
             except Exception:
                 log.exception("the controls failed")
             stop.wait(PAUSE_S)
-
-
-def _event(mark: str) -> bytes:
-    return f"event: changed\ndata: {mark}\n\n".encode()
 
 
 def _place(name: str) -> tuple[int, str]:

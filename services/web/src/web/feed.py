@@ -11,7 +11,7 @@ from sunmesh.mqtt import Message
 from sunmesh.topics import parse
 
 from .live import KINDS, Live
-from .streams import Stream, Streams
+from .streams import Stream, Streams, event_bytes
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Feed:
         data = msgspec.json.encode(
             {"device": address.device, "code": address.code or "", "content": content}
         )
-        event = b"event: " + address.kind.encode() + b"\ndata: " + data + b"\n\n"
+        news = event_bytes(address.kind, data)
         with self._lock:
             for each in mine:
-                self.streams.send(event, each)
+                self.streams.send(news, each)

@@ -146,7 +146,7 @@ class ServiceBook:
             elif isinstance(content, Health):
                 heard.health = content
                 if not message.retain:
-                    heard.delays.append(_ms(self._now()) - _moment_ms(content.ts))
+                    heard.delays.append(clock.epoch_ms(self._now()) - _moment_ms(content.ts))
             elif isinstance(content, Log):
                 _join(heard.lines, content.lines)
 
@@ -205,22 +205,16 @@ def _rank(level: str) -> int:
     return LEVELS.index(level) if level in LEVELS else len(LEVELS)
 
 
-def _ms(moment: datetime) -> int:
-    return clock.epoch_ms(moment)
-
-
-def _moment_ms(ts: str) -> int:
-    try:
-        return clock.epoch_ms(clock.parse(ts))
-    except ValueError:
-        return 0
-
-
 def _moment(ts: str) -> datetime | None:
     try:
         return clock.parse(ts)
     except ValueError:
         return None
+
+
+def _moment_ms(ts: str) -> int:
+    moment = _moment(ts)
+    return 0 if moment is None else clock.epoch_ms(moment)
 
 
 def _join(kept: deque[LogLine], told: Iterable[LogLine]) -> None:

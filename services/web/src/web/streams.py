@@ -38,6 +38,11 @@ class Sink(Protocol):
         """Send what is left, and close."""
 
 
+def event_bytes(kind: str, data: bytes) -> bytes:
+    """News as a page hears them, of the kind that it listens to."""
+    return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
+
+
 def always() -> bool:
     """Whose stream it is may stay."""
     return True

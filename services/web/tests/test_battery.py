@@ -11,7 +11,8 @@ from sunmesh.mqtt import Message
 from sunmesh.topics import Topics
 from web import battery_history as history
 from web.app import create_app
-from web.battery_history import Hour, Placed, Turnover, book, count, habits, placed, trend
+from web.battery_book import Turnover, book
+from web.battery_history import Hour, Placed, count, habits, placed, trend
 from web.battery_pack import beside, cells, pack, packs, where
 from web.battery_profile import BatteryProfile
 from web.house import Device

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from sunmesh.database.energy import Figures
 
-from . import words
+from . import text, words
 from .text import N_
 
 Parts = tuple[float | None, ...]
@@ -58,7 +58,7 @@ class Metric:
         """``value`` with its unit."""
         if value is None:
             return words.NONE
-        return words.percent(value) if self.share else words.energy(value / 1000)
+        return text.percent(value) if self.share else words.energy(value / 1000)
 
 
 def _fed(made: Figures) -> Parts:

@@ -139,13 +139,13 @@ def share_of(made: Figures, flow: str, flag: str) -> float:
 def doubt(made: Figures, flow: str) -> list[str]:
     """How far a figure can be trusted; empty where it was measured all the time."""
     told = [
-        _(pattern, share=words.percent(share))
+        _(pattern, share=text.percent(share))
         for flag, pattern in DOUBTS
         if (share := share_of(made, flow, flag)) >= WORTH_SAYING
     ]
     covered = made.covered(flow)
     if covered is not None and covered < COVERED and flow != "curtailed":
-        told.append(_("%(share)s of the time is known", share=words.percent(covered)))
+        told.append(_("%(share)s of the time is known", share=text.percent(covered)))
     return told
 
 
@@ -158,7 +158,7 @@ def headline(made: Figures) -> str:
     if load is not None:
         says["load"] = words.energy(load / 1000)
     if autarky is not None:
-        says["share"] = words.percent(autarky)
+        says["share"] = text.percent(autarky)
     if sun is not None and autarky is not None:
         if autarky > 0.9995:
             return _("%(sun)s from the sun, and nothing was bought.", **says)
@@ -178,11 +178,11 @@ def _change(now: float | None, was: float | None) -> str:
         return ""
     share = now / was - 1
     if abs(share) < 0.005:
-        return f"±{words.percent(0)}"
+        return f"±{text.percent(0)}"
     if share > 9:
         return ""
     sign = "+" if share > 0 else ""
-    return f"{sign}{words.percent(share)}"
+    return f"{sign}{text.percent(share)}"
 
 
 def tiles(made: Figures, was: Figures | None, quiet: Collection[str] = ()) -> list[Tile]:
@@ -206,8 +206,8 @@ def tiles(made: Figures, was: Figures | None, quiet: Collection[str] = ()) -> li
         ),
     ):
         if value is not None and (key != "own" or "grid_export" not in quiet):
-            change = _("then %(share)s", share=words.percent(before)) if before is not None else ""
-            found.append(Tile(key, label, words.percent(value), change))
+            change = _("then %(share)s", share=text.percent(before)) if before is not None else ""
+            found.append(Tile(key, label, text.percent(value), change))
     losses = made.losses_wh
     if losses is not None and made.wh("pv") is not None:
         how = _("in inverter, battery and wires") if losses >= 0 else _("meters disagree")
@@ -271,11 +271,11 @@ def _marks(made: Figures, flows: Sequence[str]) -> tuple[list[str], list[str]]:
         if most >= (0.5 if flag == "estimated" else WORTH_SAYING):
             marks.append(flag)
             pattern = dict(DOUBTS)[flag]
-            notes.append(_(pattern, share=words.percent(most)))
+            notes.append(_(pattern, share=text.percent(most)))
     known = [share for flow in flows if (share := made.covered(flow)) is not None]
     if known and min(known) < COVERED:
         marks.insert(0, "partial")
-        notes.append(_("%(share)s of the time is known", share=words.percent(min(known))))
+        notes.append(_("%(share)s of the time is known", share=text.percent(min(known))))
     return marks, notes
 
 

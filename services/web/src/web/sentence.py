@@ -228,18 +228,18 @@ def _power(state: Situation) -> str:
         rest = 100 - first - second  # so that the three make a whole
         return _(
             "Sun covers %(sun)s, battery %(battery)s, grid %(grid)s.",
-            sun=words.percent(first / 100),
-            battery=words.percent(second / 100),
-            grid=words.percent(rest / 100),
+            sun=text.percent(first / 100),
+            battery=text.percent(second / 100),
+            grid=text.percent(rest / 100),
         )
     if sun and store:
-        return _("Sun covers %(share)s, the battery the rest.", share=words.percent(sun / load))
+        return _("Sun covers %(share)s, the battery the rest.", share=text.percent(sun / load))
     if sun and net:
-        return _("Sun covers %(share)s, the grid the rest.", share=words.percent(sun / load))
+        return _("Sun covers %(share)s, the grid the rest.", share=text.percent(sun / load))
     if store and net:
         return _(
             "Battery and grid share the house, %(share)s from the battery.",
-            share=words.percent(store / load),
+            share=text.percent(store / load),
         )
     if store:
         if exported > SMALL_W:
@@ -284,7 +284,7 @@ def _battery(state: Situation) -> str:
             return ""
         volts = words.value("battery_voltage_v", state.battery_v)
         return _("Battery %(level)s.", level=volts)
-    level = words.percent(state.soc / 100)
+    level = text.percent(state.soc / 100)
     if power is None:
         return _("Battery %(level)s.", level=level)
     if state.soc >= 99.5 and power < SMALL_W:

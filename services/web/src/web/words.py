@@ -522,30 +522,20 @@ DIGITS = {
 PHASE = re.compile(r"_l([123])(?=_|$)")
 
 
-def number(value: float, digits: int) -> str:
-    """``value`` with that many digits, as people here write it, and no "−0"."""
-    return text.number(value, digits)
-
-
 def power(watts: float | None) -> str:
     """``834 W``; from 1 kW on ``1.23 kW``."""
     if watts is None:
         return NONE
     if abs(round(watts)) < 1000:
-        return f"{number(watts, 0)}{HARD}W"
-    return f"{number(watts / 1000, 2)}{HARD}kW"
+        return f"{text.number(watts, 0)}{HARD}W"
+    return f"{text.number(watts / 1000, 2)}{HARD}kW"
 
 
 def energy(kwh: float | None) -> str:
     """``6.14 kWh``, ``123.4 kWh``."""
     if kwh is None:
         return NONE
-    return f"{number(kwh, 2 if abs(kwh) < 99.995 else 1)}{HARD}kWh"
-
-
-def percent(share: float | None) -> str:
-    """A share of 1 as ``82 %``."""
-    return NONE if share is None else f"{number(share * 100, 0)}{HARD}%"
+    return f"{text.number(kwh, 2 if abs(kwh) < 99.995 else 1)}{HARD}kWh"
 
 
 def sentence(words: str) -> str:
@@ -665,7 +655,7 @@ def _scalar(name: str, value: Value, digits: int | None = None) -> str:
         if digits is None:
             suffix = next((suffix for suffix in DIGITS if name.endswith(suffix)), "")
             digits = DIGITS.get(suffix, 0 if float(value).is_integer() else 2)
-        return number(value, digits)
+        return text.number(value, digits)
     if isinstance(value, str):
         if value in CHOICES.get(name, {}):
             return _(CHOICES[name][value])

@@ -19,6 +19,8 @@ from .. import words
 from ..energy import Books
 from ..queries import WIDTH_MS, Day, HistoryError
 from ..stack import Point, split, stack
+from ..text import N_, _, gettext, percent
+from ..text import day as words_of_day
 from . import board, today
 
 blueprint = Blueprint("day", __name__)
@@ -28,16 +30,16 @@ CHART = "vendor/uPlot.js"
 OLDEST = date(2000, 1, 1)
 
 UP = (
-    ("sun", "Sun", "from the sun"),
-    ("battery", "Battery", "from the battery"),
-    ("grid", "Grid", "from the grid"),
-    ("unmeasured", "Not measured", "drawn, but seen by no meter"),
+    ("sun", N_("Sun"), N_("from the sun")),
+    ("battery", N_("Battery"), N_("from the battery")),
+    ("grid", N_("Grid"), N_("from the grid")),
+    ("unmeasured", N_("Not measured"), N_("drawn, but seen by no meter")),
 )
 DOWN = (
-    ("house", "House", "sun to the house"),
-    ("battery", "Battery", "sun into the battery"),
-    ("grid", "Grid", "sun to the grid"),
-    ("loss", "Own use", "conversion and the inverter itself"),
+    ("house", N_("House"), N_("sun to the house")),
+    ("battery", N_("Battery"), N_("sun into the battery")),
+    ("grid", N_("Grid"), N_("sun to the grid")),
+    ("loss", N_("Own use"), N_("conversion and the inverter itself")),
 )
 """Key, short name and meaning of each area, from the middle outwards."""
 
@@ -54,15 +56,18 @@ class Total:
 def parse(text: str) -> date:
     """The date in an address; anything else ends as a page that says why."""
     if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
-        abort(HTTPStatus.NOT_FOUND, f"“{text[:40]}” is no date; write it as 2026-11-21.")
+        abort(
+            HTTPStatus.NOT_FOUND,
+            _("“%(text)s” is no date; write it as 2026-11-21.", text=text[:40]),
+        )
     try:
         day = date.fromisoformat(text)
     except ValueError:
-        abort(HTTPStatus.NOT_FOUND, f"The calendar has no {text}.")
+        abort(HTTPStatus.NOT_FOUND, _("The calendar has no %(day)s.", day=text))
     if day > today():
-        abort(HTTPStatus.NOT_FOUND, f"{text} has not happened yet.")
+        abort(HTTPStatus.NOT_FOUND, _("%(day)s has not happened yet.", day=text))
     if day < OLDEST:
-        abort(HTTPStatus.NOT_FOUND, f"{text} is before any record of this house.")
+        abort(HTTPStatus.NOT_FOUND, _("%(day)s is before any record of this house.", day=text))
     return day
 
 
@@ -71,20 +76,20 @@ def totals(books: Books) -> list[Total]:
     rows = [
         Total(label, words.energy(value), books.note(key))
         for key, label in (
-            ("pv", "Sun"),
-            ("load", "House"),
-            ("battery_in", "Into the battery"),
-            ("battery_out", "Out of the battery"),
-            ("grid_in", "From the grid"),
-            ("grid_out", "To the grid"),
+            ("pv", _("Sun")),
+            ("load", _("House")),
+            ("battery_in", _("Into the battery")),
+            ("battery_out", _("Out of the battery")),
+            ("grid_in", _("From the grid")),
+            ("grid_out", _("To the grid")),
         )
         if (value := getattr(books, key)) is not None
     ]
     if books.autarky is not None:
-        rows.append(Total("Autarky", words.percent(books.autarky), "share not from the grid"))
+        rows.append(Total(_("Autarky"), percent(books.autarky), _("share not from the grid")))
     if books.own_share is not None:
         rows.append(
-            Total("Own consumption", words.percent(books.own_share), "share of the sun kept")
+            Total(_("Own consumption"), percent(books.own_share), _("share of the sun kept"))
         )
     return rows
 
@@ -134,8 +139,8 @@ def chart(day: Day) -> dict[str, Any]:
                 {
                     "key": key,
                     "side": side,
-                    "label": label,
-                    "meaning": meaning,
+                    "label": gettext(label),
+                    "meaning": gettext(meaning),
                     "total": words.energy(kwh),
                     "edge": edge,
                 }
@@ -190,10 +195,12 @@ def page(text: str) -> str:
     return render_template(
         "day.html",
         day=day,
-        title=f"{day:%A}, {day.day} {day:%B} {day.year}",
+        title=words_of_day(day),
         is_today=day == now,
         before=before,
+        before_title=words_of_day(before) if before else "",
         after=after if after is not None and after <= now else None,
+        after_title=words_of_day(after) if after else "",
         error=error,
         empty=not data.points,
         hours=hours,

@@ -1,14 +1,8 @@
 // Draws one day: areas from the middle outwards, gaps as gaps, the state of charge as a line.
 // Every edge comes stacked from the portal.
-const holder = document.getElementById("chart");
+import "./periods.js";
 
-addEventListener("keydown", (event) => {
-  if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
-  if (event.target.closest("input, textarea, select, #chart")) return;
-  const target = { ArrowLeft: "before", ArrowRight: "after" }[event.key];
-  const arrow = target && document.getElementById(target);
-  if (arrow) arrow.click();
-});
+const holder = document.getElementById("chart");
 
 const COLOURS = {
   "up.sun": "--sun",
@@ -26,6 +20,9 @@ let plot = null;
 let data = null;
 let patterns = new Map();
 
+const language = document.documentElement.lang;
+const kilo = new Intl.NumberFormat(language, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+const mark = new Intl.NumberFormat(language);
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 function power(watts) {
@@ -33,7 +30,7 @@ function power(watts) {
   const size = Math.abs(Math.round(watts));
   const sign = watts < 0 && size ? "\u2212" : "";
   if (size < 1000) return `${sign}${size}\u00a0W`;
-  return `${sign}${(Math.abs(watts) / 1000).toFixed(2)}\u00a0kW`;
+  return `${sign}${kilo.format(Math.abs(watts) / 1000)}\u00a0kW`;
 }
 
 function local(seconds) {
@@ -164,7 +161,7 @@ function options() {
       scale: "w",
       splits: steps,
       values: (u, marks) =>
-        marks.map((v) => (v === 0 ? "0" : `${Math.abs(v) / 1000}${narrow ? "" : "\u00a0kW"}`)),
+        marks.map((v) => (v === 0 ? "0" : `${mark.format(Math.abs(v) / 1000)}${narrow ? "" : "\u00a0kW"}`)),
       size: narrow ? 26 : 52,
       gap: 5,
     },
@@ -270,14 +267,14 @@ function buildLegend() {
     const read = (i) => (data.soc[i] === null ? "–" : `${Math.round(data.soc[i])}\u00a0%`);
     const known = data.soc.filter((v) => v !== null);
     const range = `${Math.round(Math.min(...known))}–${Math.round(Math.max(...known))}\u00a0%`;
-    addRow(lists.rest, null, "State of charge", read, range, "");
+    addRow(lists.rest, null, holder.dataset.soc, read, range, "");
   }
   document.getElementById("legend").hidden = false;
 }
 
 function legend(at) {
   const none = at === null || at === undefined;
-  document.getElementById("legend-time").textContent = none ? "Whole day" : local(data.t[at]);
+  document.getElementById("legend-time").textContent = none ? holder.dataset.all : local(data.t[at]);
   for (const row of rows) row.value.textContent = none ? row.idle : row.read(at);
 }
 
@@ -317,7 +314,7 @@ async function load() {
     note.hidden = true;
     draw();
   } catch {
-    note.textContent = "The curves could not be loaded; the table below is complete.";
+    note.textContent = holder.dataset.failed;
     note.hidden = false;
   }
 }

@@ -1,5 +1,7 @@
 // On top of a page that works without: says what the bar under pointer or focus is, lets arrow keys
 // go through bars, days of the map and periods, and offers the print dialogue.
+import "./periods.js";
+
 const says = document.getElementById("says");
 const bars = [...document.querySelectorAll("a.bar")];
 const idle = document.querySelector("a.bar.now") || bars[bars.length - 1];
@@ -64,14 +66,6 @@ map?.addEventListener("keydown", (event) => {
     event.preventDefault();
     link.focus();
   }
-});
-
-addEventListener("keydown", (event) => {
-  if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
-  if (event.target.closest("input, textarea, select, #bars, #map, [tabindex='0']")) return;
-  const target = { ArrowLeft: "before", ArrowRight: "after" }[event.key];
-  const arrow = target && document.getElementById(target);
-  if (arrow) arrow.click();
 });
 
 const chip = document.querySelector(".chips [aria-current]");

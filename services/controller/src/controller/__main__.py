@@ -20,6 +20,7 @@ from . import __version__
 from .book import Book
 from .config import MODES, ControllerConfig
 from .loading import state_path
+from .rules import Plan
 
 if TYPE_CHECKING:
     from .replay import Chunk, Report
@@ -174,27 +175,10 @@ def _replay(site: Site, arguments: argparse.Namespace) -> int:
     from sqlalchemy.exc import SQLAlchemyError
     from sunmesh.database.sql import engine, reason
 
-    from .book import read_draft
     from .past import MINUTE_MS, Past
-    from .replay import Replay, compact, document, lines, stretches
+    from .replay import Replay, stretches
 
-    book = Book(site)
-    plans = {"now": book.plan}
-    if arguments.draft is not None:
-        try:
-            draft = read_draft(arguments.draft.read_text(encoding="utf-8"))
-            plans["changed"] = book.tried(draft)[1]
-        except (OSError, UnicodeDecodeError, RefusedError) as err:
-            raise UsageError(f"{arguments.draft.name}: {err}") from err
-    for name in arguments.rule:
-        if all(plan.rule(name) is None for plan in plans.values()):
-            known = ", ".join(rule.name for rule in book.plan.rules)
-            raise UsageError(f"no rule is called {name}; there are {known}")
-    plans = {
-        which: plan
-        for which, plan in plans.items()
-        if not arguments.rule or any(plan.rule(name) for name in arguments.rule)
-    }
+    plans = _replayed(Book(site), arguments)
     if not 0 < arguments.days <= 3660:
         raise UsageError("--days must be above 0, and 3660 at most")
     settings = dict(_assumed(text) for text in arguments.set)
@@ -234,6 +218,37 @@ def _replay(site: Site, arguments: argparse.Namespace) -> int:
         raise UsageError(f"the database does not answer: {reason(err)}") from err
     finally:
         opened.dispose()
+    _print_replays(arguments, plans, reports)
+    return 0
+
+
+def _replayed(book: Book, arguments: argparse.Namespace) -> dict[str, Plan]:
+    """The rules as they run, and as a draft would make them."""
+    from .book import read_draft
+
+    plans = {"now": book.plan}
+    if arguments.draft is not None:
+        try:
+            draft = read_draft(arguments.draft.read_text(encoding="utf-8"))
+            plans["changed"] = book.tried(draft)[1]
+        except (OSError, UnicodeDecodeError, RefusedError) as err:
+            raise UsageError(f"{arguments.draft.name}: {err}") from err
+    for name in arguments.rule:
+        if all(plan.rule(name) is None for plan in plans.values()):
+            known = ", ".join(rule.name for rule in book.plan.rules)
+            raise UsageError(f"no rule is called {name}; there are {known}")
+    return {
+        which: plan
+        for which, plan in plans.items()
+        if not arguments.rule or any(plan.rule(name) for name in arguments.rule)
+    }
+
+
+def _print_replays(
+    arguments: argparse.Namespace, plans: dict[str, Plan], reports: "dict[str, Report]"
+) -> None:
+    from .replay import compact, document, lines
+
     if arguments.compact:
         found = {which: compact(report) for which, report in reports.items()}
         print(json.dumps(found, ensure_ascii=False))
@@ -246,7 +261,6 @@ def _replay(site: Site, arguments: argparse.Namespace) -> int:
             if arguments.draft is not None:
                 print(f"--- {which} ---")
             print("\n".join(lines(report, plans[which])))
-    return 0
 
 
 def _more(settings: ControllerConfig) -> list[Any]:

@@ -122,11 +122,11 @@ def test_the_energy_books_go_before_and_power_goes_on_from_their_end() -> None:
         ({"measured": 10.0}, "by the device's own counter"),
         ({"measured": 10.0, "recovered": 0.01}, "by the device's own counter"),
         ({"measured": 5.0, "integrated": 5.0}, "by counter and from power"),
-        ({"edited": 10.0}, "edited"),
+        ({"edited": 10.0}, "corrected by hand"),
         ({"imported": 10.0}, "imported"),
         (
             {"measured": 5.0, "edited": 4.0, "recovered": 1.0},
-            "40 % edited, 10 % recovered after a gap",
+            "40 % corrected by hand, 10 % recovered after a gap",
         ),
         ({}, "by the device's own counter"),
     ],

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from sunmesh.house import Roles
 
 from .stack import Bucket, Curve, Point
+from .text import N_, _, gettext, percent
 
 MS_PER_HOUR = 3_600_000
 How = Literal["counter", "summed", "estimated", "booked"]
@@ -43,17 +44,17 @@ POINTS: dict[str, tuple[str, float]] = {
 """Flow of the day → where it is in the points, and which side of zero it takes."""
 
 NOTES: dict[str, str] = {
-    "counter": "by the device's own counter",
-    "summed": "summed from power",
-    "estimated": "estimated from the balance",
+    "counter": N_("by the device's own counter"),
+    "summed": N_("summed from power"),
+    "estimated": N_("estimated from the balance"),
 }
 FLAGS = {
     "measured": NOTES["counter"],
     "integrated": NOTES["summed"],
-    "recovered": "recovered after a gap",
-    "estimated": "estimated",
-    "edited": "edited",
-    "imported": "imported",
+    "recovered": N_("recovered after a gap"),
+    "estimated": N_("estimated"),
+    "edited": N_("corrected by hand"),
+    "imported": N_("imported"),
 }
 """How far the books trust a part of an energy, in words."""
 WORTH_SAYING = 0.005
@@ -100,21 +101,23 @@ class Books:
     def note(self, flow: str) -> str:
         """Where an energy comes from, in words; empty when it is not known."""
         if self.how.get(flow) != "booked":
-            return NOTES.get(self.how.get(flow, ""), "")
+            note = NOTES.get(self.how.get(flow, ""), "")
+            return gettext(note) if note else ""
         parts = self.flags.get(flow, {})
         whole = sum(parts.values())
-        if whole <= 0:
-            return FLAGS["measured"]
         said = sorted(
-            ((wh / whole, flag) for flag, wh in parts.items() if wh >= WORTH_SAYING * whole),
+            ((wh / whole, flag) for flag, wh in parts.items() if wh >= WORTH_SAYING * whole > 0),
             reverse=True,
-        )
+        ) or [(1.0, "measured")]
         if len(said) == 1:
-            return FLAGS[said[0][1]]
-        if {flag for _, flag in said} == {"measured", "integrated"}:
-            return "by counter and from power"
-        odd = [(share, flag) for share, flag in said if flag not in ("measured", "integrated")]
-        return ", ".join(f"{share * 100:.0f}\u00a0% {FLAGS[flag]}" for share, flag in odd)
+            only = FLAGS[said[0][1]]
+            return gettext(only)
+        if {flag for _share, flag in said} == {"measured", "integrated"}:
+            return _("by counter and from power")
+        odd = [
+            (share, FLAGS[flag]) for share, flag in said if flag not in ("measured", "integrated")
+        ]
+        return ", ".join(f"{percent(share)} {gettext(name)}" for share, name in odd)
 
     def is_estimate(self, flow: str) -> bool:
         """Whether most of it is not measured."""

@@ -18,6 +18,7 @@ from sunmesh.database.energy import Change, difference
 from sunmesh.database.tables import BUCKET_MS, FLOWS, TEXT_LENGTH, energy
 
 from . import text, words
+from .energy import FLAGS
 from .history_days import Days
 from .history_periods import Period, month_of, year_of
 from .text import N_, _
@@ -33,14 +34,6 @@ LONGEST_SPREAD_MS = 7 * 25 * 3_600_000
 MOST_KW = 1000.0
 """No house moves more: a typing error."""
 
-FLAG_NAMES = {
-    "measured": N_("by the device's own counter"),
-    "integrated": N_("summed from power"),
-    "recovered": N_("recovered after a gap"),
-    "estimated": N_("estimated"),
-    "edited": N_("corrected by hand"),
-    "imported": N_("imported"),
-}
 FLOW_NAMES = {
     "pv": N_("Sun"),
     "load": N_("House"),
@@ -349,7 +342,7 @@ def day_books(
         names,
         selected,
         words.energy(math.fsum(row.wh for row in rows) / 1000) if rows else words.NONE,
-        [(flag, _(FLAG_NAMES[flag])) for flag in used],
+        [(flag, _(FLAGS[flag])) for flag in used],
         whole != 24 * 3_600_000,
     )
 
@@ -374,7 +367,7 @@ def _hours(
                 first,
                 last,
                 words.energy(math.fsum(row.wh for row in mine) / 1000) if mine else words.NONE,
-                ", ".join(_(FLAG_NAMES[flag]) for flag in flags),
+                ", ".join(_(FLAGS[flag]) for flag in flags),
                 text.percent(min(1.0, covered)) if mine else words.NONE,
                 chosen is not None and chosen[0] <= start and end <= chosen[1],
             )

@@ -1,7 +1,5 @@
 """Page *Day*: one local day as a stacked chart, its totals, its table."""
 
-import csv
-import io
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from ..queries import WIDTH_MS, Day, HistoryError
 from ..stack import Point, split, stack
 from ..text import N_, _, gettext, percent
 from ..text import day as words_of_day
-from . import board, today
+from . import board, csv_file, today
 
 blueprint = Blueprint("day", __name__)
 
@@ -230,9 +228,8 @@ def table(text: str) -> Response:
     except HistoryError as err:
         abort(HTTPStatus.SERVICE_UNAVAILABLE, str(err))
     zone = board().zone
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(
+    rows: list[list[object]] = []
+    rows.append(
         [
             "time_local",
             "time_utc",
@@ -264,7 +261,7 @@ def table(text: str) -> Response:
                 share.sun_to_grid,
             )
         )
-        writer.writerow(
+        rows.append(
             [
                 moment.astimezone(zone).isoformat(timespec="seconds"),
                 clock.iso(moment),
@@ -281,8 +278,4 @@ def table(text: str) -> Response:
                 ),
             ]
         )
-    return Response(
-        out.getvalue(),
-        mimetype="text/csv",
-        headers={"Content-Disposition": f'attachment; filename="day-{day.isoformat()}.csv"'},
-    )
+    return csv_file(rows, f"day-{day.isoformat()}")

@@ -1,7 +1,5 @@
 """Page *History*: months, years, all the time, any stretch of days, from the energy books."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -30,6 +28,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from .. import history_repair as repairs
 from .. import text, words
 from ..app_shell import url_for
+from ..energy import FLAGS as FLAG_NAMES
 from ..guard import accounts, me, visitor, where
 from ..history_days import DayBook, Days
 from ..history_metrics import METRICS, Metric, chosen, offered
@@ -39,7 +38,7 @@ from ..history_repair import Effect, RepairError, Wish
 from ..history_view import build
 from ..queries import HistoryError, explain
 from ..text import _
-from . import board, database, now_ms, today
+from . import board, csv_file, database, now_ms, today
 from .day import parse as parse_day
 
 blueprint = Blueprint("history", __name__)
@@ -239,11 +238,10 @@ def table(name: str) -> Response:
     except HistoryError as err:
         abort(HTTPStatus.SERVICE_UNAVAILABLE, str(err))
     made = _period(name, days)
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
+    rows: list[list[object]] = []
     flows = [flow for flow in FLOWS if flow in days.columns]
     flags = [flag for flag in FLAGS if flag != "measured"]
-    writer.writerow(
+    rows.append(
         [
             *("first_day", "last_day", *(f"{flow}_kwh" for flow in flows), "autarky"),
             *("self_consumption", *(f"{flow}_known" for flow in flows)),
@@ -260,7 +258,7 @@ def table(name: str) -> Response:
             for flow in flows
             for flag in flags
         ]
-        writer.writerow(
+        rows.append(
             [
                 clip.first.isoformat(),
                 clip.last.isoformat(),
@@ -270,8 +268,7 @@ def table(name: str) -> Response:
                 *_cells([_kwh(wh) for wh in by_flag]),
             ]
         )
-    headers = {"Content-Disposition": f'attachment; filename="history-{made.name}.csv"'}
-    return Response(out.getvalue(), mimetype="text/csv", headers=headers)
+    return csv_file(rows, f"history-{made.name}")
 
 
 def _kwh(wh: float | None) -> float | None:
@@ -379,7 +376,7 @@ def _repair_page(day: date, error: str = "", status: int = HTTPStatus.OK) -> tup
         until=text_of_day(chosen[1] - 1) if chosen else day.isoformat(),
         books=repairs.day_books(day, zone, rows, chosen),
         buckets=[row for row in rows if chosen and chosen[0] <= row.ts < chosen[1]],
-        flag_names=repairs.FLAG_NAMES,
+        flag_names=FLAG_NAMES,
         at=lambda ms: repairs.clock_of(ms, zone),
         energy=lambda wh: words.energy(wh / 1000),
         effects=effects,

@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sunmesh.database  # noqa: F401 - first, so that SQLAlchemy comes without what it drags in
 from sunmesh import service
@@ -19,7 +20,7 @@ from sunmesh.config import Site, default_path, load
 from sunmesh.errors import ConfigError, SunmeshError
 from sunmesh.mqtt import Mesh
 
-from . import __version__
+from . import __version__, lean  # lean before what imports Flask
 from .accounts import Accounts
 from .alarms import AlarmBook
 from .app import create_app
@@ -28,7 +29,11 @@ from .config import WebConfig, web_of
 from .controls import Controls
 from .live import Live
 from .orders import Orders
+from .pages import PAGES
 from .queries import History
+
+if TYPE_CHECKING:
+    from flask import Flask
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +43,8 @@ TIDY_S = 10.0
 """How often memory that was needed for a page is given back."""
 M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3
 """glibc's ``mallopt``: how many heaps threads may make; from which size on memory is mapped."""
-MAPPED = 1 << 20
-"""What is larger goes back at once: argon2 takes 19 MiB for each password."""
+MAPPED = 1 << 17
+"""What is larger goes back at once: argon2 takes 19 MiB for each password, a page a few 100 kB."""
 
 
 def share_heap() -> None:
@@ -55,6 +60,18 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def warm_up(app: "Flask") -> None:
+    """Compile the pages' templates, so that nobody waits for that, then tidy up.
+
+    What that needs for a moment is used again for all that comes; later it would come on top.
+    """
+    for page in PAGES:
+        app.jinja_env.get_template(f"{page.blueprint}.html")
+    gc.collect()
+    gc.freeze()  # what stays is not looked through again while somebody waits
+    give_back()
+
+
 def run(site: Site) -> int:
     """Serve the portal.
 
@@ -65,6 +82,7 @@ def run(site: Site) -> int:
 
     from .server import serve
 
+    lean.tls_for(site.database.sqlalchemy_url())
     config = web_of(site)
     mesh = Mesh(site.broker, site.topics, NAME)
     live = Live(mesh, site.devices)
@@ -90,9 +108,7 @@ def run(site: Site) -> int:
     logging.getLogger("waitress").setLevel(logging.WARNING)  # a closed page is no event
 
     def work(stop: threading.Event) -> None:
-        gc.collect()  # what the imports left behind
-        gc.freeze()  # nor is what stays to be looked through again while somebody waits
-        give_back()
+        threading.Thread(target=warm_up, args=(app,), name="warm_up", daemon=True).start()
         for target in (
             board.serve,
             board.keep_facts,

@@ -8,11 +8,10 @@ import io
 import json
 import platform
 import re
-import zipfile
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ import msgspec
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sunmesh import clock
-from sunmesh.archive.backup import without_secrets
 from sunmesh.database import tables
 
 from . import __version__
@@ -77,6 +75,8 @@ class Mask:
 
 def site_text(path: Path) -> str | None:
     """``site.toml`` as it may be given away; None when its secrets cannot be blanked for sure."""
+    from sunmesh.archive.backup import without_secrets
+
     found = without_secrets(path)
     if found is None:
         return None
@@ -139,6 +139,8 @@ def make(
         if configuration is not None
         else "# left out: a secret in it could not be blanked for sure\n",
     }
+    import zipfile
+
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
@@ -150,11 +152,12 @@ def make(
 def versions() -> Mapping[str, str]:
     """Of the programs here, and of the machine: what is running does not change."""
     found = {"portal": __version__, "python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+    # importlib.metadata reads, and loads, much more than the names of folders.
+    wanted = {name.replace("-", "_"): name for name in PACKAGES}
+    for folder in (each for place in sys.path for each in Path(place).glob("*.dist-info")):
+        package, _dash, version = folder.stem.rpartition("-")
+        if name := wanted.pop(package.lower().replace("-", "_"), None):
+            found[name] = version
     return found | {"system": platform.platform(), "machine": platform.machine()}
 
 

@@ -3,12 +3,12 @@
 What is told is kept as a draft; ``site.toml`` is written once, at the end, and shown before.
 """
 
-import difflib
 import re
 import threading
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from zoneinfo import available_timezones
 
 from flask import Blueprint, abort, current_app, redirect, render_template, request, url_for
 from sunmesh import config
-from sunmesh.archive.backup import SECRET
 from sunmesh.config import Site
 from sunmesh.database.costs import TariffError
 from sunmesh.database.tariff import Side, Tariff
@@ -46,7 +45,6 @@ BASICS = ("recorder", "bookkeeper", "web")
 """Services that every house runs."""
 FRESH_S = 60.0
 SHOWN = 6
-BLANKED = re.compile(rf"""(?m)\b(["']?{SECRET}["']?\s*=\s*)("[^"\n]*"|'[^'\n]*')""")
 
 STATES = {
     "waits": N_("waits for its turn"),
@@ -431,7 +429,17 @@ class Written:
     trouble: str = ""
 
 
+@cache
+def _blanked() -> re.Pattern[str]:
+    """Lines of ``site.toml`` that hold a secret."""
+    from sunmesh.archive.backup import SECRET
+
+    return re.compile(rf"""(?m)\b(["']?{SECRET}["']?\s*=\s*)("[^"\n]*"|'[^'\n]*')""")
+
+
 def _written(draft: Draft) -> Written:
+    from difflib import ndiff
+
     path = board().site.path
     try:
         old = path.read_text(encoding="utf-8")
@@ -441,8 +449,8 @@ def _written(draft: Draft) -> Written:
         new = change(old, setup_draft.tables(draft, site_now()))
     except (WriteError, tomllib.TOMLDecodeError) as err:
         return Written("", [], str(err))
-    was, becomes = (BLANKED.sub(r'\1"…"', each).splitlines() for each in (old, new))
-    lines = [(line[0], line[2:]) for line in difflib.ndiff(was, becomes) if line[:1] in (" ", "+")]
+    was, becomes = (_blanked().sub(r'\1"…"', each).splitlines() for each in (old, new))
+    lines = [(line[0], line[2:]) for line in ndiff(was, becomes) if line[:1] in (" ", "+")]
     return Written(new, lines)
 
 
@@ -492,7 +500,7 @@ def download() -> Response:
     """The file as it would be, for a portal that may not write it."""
     content = _written(draft_book().read()).content
     return Response(
-        BLANKED.sub(r'\1""', content),
+        _blanked().sub(r'\1""', content),
         mimetype="application/toml",
         headers={"Content-Disposition": "attachment; filename=site.toml"},
     )

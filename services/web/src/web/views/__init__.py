@@ -1,8 +1,11 @@
 """One blueprint for each page."""
 
+import csv
+import io
+from collections.abc import Iterable
 from datetime import date, tzinfo
 
-from flask import current_app
+from flask import Response, current_app
 from sunmesh import clock
 
 from ..board import Board
@@ -34,3 +37,11 @@ def database() -> Database:
     """Connections to the database."""
     found: Database = current_app.extensions["database"]
     return found
+
+
+def csv_file(rows: Iterable[Iterable[object]], name: str) -> Response:
+    """``rows`` as a file for a spreadsheet; ``name`` is the file's, without its end."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\r\n").writerows(rows)
+    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
+    return Response(out.getvalue(), mimetype="text/csv", headers=headers)

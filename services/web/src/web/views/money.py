@@ -1,7 +1,5 @@
 """Page *Money*: what a period cost and saved, and the tariffs that say so."""
 
-import csv
-import io
 from datetime import date, timedelta
 from http import HTTPStatus
 
@@ -28,7 +26,7 @@ from ..money import Money
 from ..money_page import Part, Period, PeriodError
 from ..tariff_form import Draft
 from ..text import _
-from . import board, database, today
+from . import board, csv_file, database, today
 
 blueprint = Blueprint("money", __name__)
 
@@ -173,11 +171,9 @@ def table(key: str) -> Response:
         parts, whole = _parts(of)
     except HistoryError as err:
         abort(HTTPStatus.SERVICE_UNAVAILABLE, str(err))
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
     names = ("bought_kwh", "sold_kwh", "generator_kwh", "standing", "spent", "earned", "cost")
     more = ("saved", "co2_emitted_kg", "co2_avoided_kg", "currency", "days_without_price")
-    writer.writerow(["period", *names, *more])
+    rows: list[list[object]] = [["period", *names, *more]]
     for part in (*parts, Part("", _("Total"), "total", whole)):
         bill = part.bill
         if not (bill.days or bill.without_price):
@@ -193,12 +189,8 @@ def table(key: str) -> Response:
             bill.co2_saved_g / 1000 if bill.saved_days else None,
         ]
         texts = ["" if amount is None else f"{amount + 0.0:.4f}" for amount in amounts]
-        writer.writerow([part.key or part.title, *texts, bill.currency, bill.without_price])
-    return Response(
-        out.getvalue(),
-        mimetype="text/csv",
-        headers={"Content-Disposition": f'attachment; filename="money-{of.key}.csv"'},
-    )
+        rows.append([part.key or part.title, *texts, bill.currency, bill.without_price])
+    return csv_file(rows, f"money-{of.key}")
 
 
 # -- tariffs ---------------------------------------------------------------------------------------

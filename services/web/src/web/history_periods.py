@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Literal
 
+from sunmesh.database.days import next_month
+
 from . import text
 from .text import _
 
@@ -17,6 +19,8 @@ Kind = Literal["month", "year", "total", "range"]
 Step = Literal["day", "month", "year"]
 
 OLDEST = date(2000, 1, 1)
+NEVER = date(9990, 1, 1)
+"""The calendar ends soon after, and a period has one behind it."""
 MOST_DAYS = 62
 """A free range is drawn by the day up to this length, else by the month."""
 MOST_MONTHS = 37
@@ -155,7 +159,7 @@ def _same(day: date, years: int) -> date:
 def month_of(day: date) -> Period:
     """The month that ``day`` is in."""
     first = day.replace(day=1)
-    return Period("month", first, (first + timedelta(days=31)).replace(day=1))
+    return Period("month", first, next_month(first))
 
 
 def year_of(day: date) -> Period:
@@ -180,7 +184,7 @@ def parse(name: str, today: date, span: tuple[date, date]) -> Period:
     found = re.fullmatch(r"(\d{4})(?:-(\d{2}))?", name, re.ASCII)
     if found:
         year, number = int(found[1]), int(found[2] or 1)
-        if not OLDEST.year <= year or not 1 <= number <= 12:
+        if not OLDEST.year <= year < NEVER.year or not 1 <= number <= 12:
             raise PeriodError(_("The calendar of this house has no %(name)s.", name=shown))
         made = month_of(date(year, number, 1)) if found[2] else None
         period = made or Period("year", date(year, 1, 1), date(year + 1, 1, 1))
@@ -208,7 +212,7 @@ def between(first: str, last: str) -> Period:
             day = date.fromisoformat(each)
         except ValueError:
             raise PeriodError(_("The calendar has no %(day)s.", day=each[:20])) from None
-        if not OLDEST <= day < date(9990, 1, 1):
+        if not OLDEST <= day < NEVER:
             raise PeriodError(_("The calendar of this house has no %(name)s.", name=each[:20]))
         days.append(day)
     if days[1] < days[0]:

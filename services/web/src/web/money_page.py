@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 from typing import Literal
 
-from sunmesh.database.costs import next_month
+from sunmesh.database.days import next_month
 from sunmesh.database.tariff import Bill, Slot
 
 from . import text, words

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, delete, extract, func, insert, select
 
 from .. import clock
 from ..errors import SunmeshError
-from .days import local_day, midnight
+from .days import local_day, midnight, next_month
 from .energy import allow_long_texts, span
 from .sql import packed
 from .tables import cost_month, energy_day
@@ -316,11 +316,6 @@ def month_bills(
                 found.fresh[month] = remembered
         found.bills[month] = remembered.bill
     return found
-
-
-def next_month(day: date) -> date:
-    """The first day of the month after."""
-    return date(day.year + day.month // 12, day.month % 12 + 1, 1)
 
 
 def keep(connection: Connection, fresh: Mapping[date, Kept]) -> None:

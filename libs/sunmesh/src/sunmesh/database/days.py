@@ -21,6 +21,11 @@ def bounds(day: date, zone: tzinfo) -> tuple[int, int]:
     return midnight(day, zone), midnight(day + timedelta(days=1), zone)
 
 
+def next_month(day: date) -> date:
+    """The first day of the month after."""
+    return date(day.year + day.month // 12, day.month % 12 + 1, 1)
+
+
 def days_between(start: int, end: int, zone: tzinfo) -> list[tuple[date, int, int]]:
     """Every local day that [start, end) touches, with its bounds [ms]."""
     found: list[tuple[date, int, int]] = []

@@ -25,7 +25,7 @@ from sqlalchemy.exc import OperationalError
 
 from .. import clock
 from ..errors import SunmeshError
-from .days import bounds, days_between
+from .days import bounds, days_between, next_month
 from .tables import (
     BUCKET_MS,
     DEVICE_LENGTH,
@@ -913,7 +913,7 @@ def period(text: str) -> tuple[date, date]:
             return date(year or 0, 1, 1), date((year or 0) + 1, 1, 1)
         if day is None:
             first = date(year, month, 1)
-            return first, (first + timedelta(days=31)).replace(day=1)
+            return first, next_month(first)
         return date(year, month, day), date(year, month, day) + timedelta(days=1)
     except (ValueError, OverflowError):
         raise EnergyError(f"{text!r} is no day, month or year; write 2026-11-21") from None
@@ -1008,7 +1008,7 @@ def _steps(first: date, end: date, by: str) -> Iterator[tuple[date, date]]:
             case "day":
                 after = first + timedelta(days=1)
             case "month":
-                after = (first.replace(day=1) + timedelta(days=32)).replace(day=1)
+                after = next_month(first)
             case _:
                 after = date(first.year + 1, 1, 1)
         yield first, min(after, end)

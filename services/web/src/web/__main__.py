@@ -82,7 +82,6 @@ def run(site: Site) -> int:
 
     from .server import serve
 
-    lean.tls_for(site.database.sqlalchemy_url())
     config = web_of(site)
     mesh = Mesh(site.broker, site.topics, NAME)
     live = Live(mesh, site.devices)
@@ -190,6 +189,7 @@ def entry(arguments: list[str] | None = None) -> int:
     rescue.add_argument("--config", type=Path, help="site.toml (default: $SUNMESH_CONFIG or ./)")
     options = parser.parse_args(arguments)
     site = load(options.config or default_path(), NAME)
+    lean.tls_for(site.database.sqlalchemy_url())
     if options.verb == "password":
         return password(site, options.name)
     service.setup_logging(options.log_level)

@@ -13,6 +13,10 @@ with without("importlib.metadata", ssl=("SSLEOFError", "SSLError")):
 
 HERE = (None, "", "localhost", "127.0.0.1", "::1")
 
+_pymysql: Any = connections
+if not hasattr(_pymysql.ssl, "SSLContext"):
+    _pymysql.ssl, _pymysql.SSL_ENABLED = None, False
+
 
 def tls_for(url: str) -> None:
     """TLS, where the database is on another machine, or its address asks for it.
@@ -21,10 +25,7 @@ def tls_for(url: str) -> None:
         url: SQLAlchemy's.
     """
     place = make_url(url)
-    pymysql: Any = connections
-    if place.host in HERE and not any("ssl" in key for key in place.query):
-        pymysql.SSL_ENABLED = False
-        return
-    import ssl
+    if place.host not in HERE or any("ssl" in key for key in place.query):
+        import ssl
 
-    pymysql.ssl = ssl
+        _pymysql.ssl, _pymysql.SSL_ENABLED = ssl, True

@@ -6,7 +6,11 @@ from web import text, words
 
 
 def plain(text: str) -> str:
-    return text.replace(words.HARD, " ").replace(words.NARROW, " ").replace(words.MINUS, "-")
+    return (
+        text.replace(words.HARD, " ")
+        .replace("\N{NARROW NO-BREAK SPACE}", " ")
+        .replace(words.MINUS, "-")
+    )
 
 
 @pytest.mark.parametrize(

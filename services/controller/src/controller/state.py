@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from sunmesh import clock
@@ -271,6 +271,3 @@ class Outcome:
     relay: RelayWish | None
     alarms: Mapping[str, Alarm]
     is_good: bool
-
-
-Ending = Literal["applied", "refused", "expired", "failed", "not_applied", "reverted"]

@@ -569,15 +569,6 @@ class Outbox:
             )
         )
 
-    def oldest_due_ms(self, now_ms: int) -> int | None:
-        """Since when the oldest push waits that should have gone."""
-        found = self._all(
-            f"SELECT MIN(MAX(created_ms, CASE WHEN held THEN due_ms ELSE 0 END)) FROM delivery"
-            f" WHERE state IN {OPEN} AND tries > 0 AND due_ms <= ? + 3600000",
-            now_ms,
-        )[0][0]
-        return None if found is None else int(found)
-
     def list_deliveries(self, limit: int, *, only_open: bool) -> list[Row]:
         """The newest pushes."""
         which = f"WHERE state IN {OPEN}" if only_open else ""

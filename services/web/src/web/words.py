@@ -16,7 +16,6 @@ from .text import N_, _, ngettext
 NONE = text.NONE
 """Written where a value is not known; never a zero."""
 MINUS = "\N{MINUS SIGN}"
-NARROW = "\N{NARROW NO-BREAK SPACE}"
 HARD = "\N{NO-BREAK SPACE}"
 
 LABELS = {

@@ -10,7 +10,6 @@ import msgspec
 from flask import Blueprint, Response, abort, current_app, g, render_template, request, url_for
 from markupsafe import Markup
 from sqlalchemy import select
-from sunmesh import clock
 from sunmesh.database import energy as books
 from sunmesh.database import history, tables
 from sunmesh.errors import RefusedError
@@ -30,7 +29,7 @@ from ..live import Memory, State
 from ..queries import HistoryError
 from ..streams import answer as stream_answer
 from ..text import N_
-from . import board, database, zone
+from . import board, database, now_ms, today, zone
 from .alarms import book
 from .control import Wish, controls
 
@@ -116,10 +115,6 @@ def _table(csv: str, name: str) -> Response:
     response = Response(csv, mimetype="text/csv")
     response.headers["Content-Disposition"] = f'attachment; filename="{name}.csv"'
     return response
-
-
-def _now_ms() -> int:
-    return clock.epoch_ms(board().live.now())
 
 
 def _devices() -> tuple[State, list[Device]]:
@@ -212,7 +207,7 @@ def site() -> schemas.Site:
 def latest(query: schemas.LatestQuery) -> schemas.Latest:
     """What is now."""
     _, devices = _devices()
-    now = _now_ms()
+    now = now_ms()
     shown = devices
     if query.device:
         shown = [_known(query.device)[0]]
@@ -278,7 +273,7 @@ def events(query: schemas.EventsQuery) -> Response:
 def display(query: schemas.DisplayQuery) -> Response | schemas.Display:
     """What a small display shows."""
     _, devices = _devices()
-    house = combine(devices, _now_ms(), board().config.left_out)
+    house = combine(devices, now_ms(), board().config.left_out)
     now = board().live.now().astimezone(zone())
     found = answers.display(
         house, board().facts().books, now, text.day(now.date(), "MMM").rstrip(".").capitalize()
@@ -303,7 +298,7 @@ def display(query: schemas.DisplayQuery) -> Response | schemas.Display:
 def devices() -> schemas.Devices:
     """All devices."""
     state, found = _devices()
-    now = _now_ms()
+    now = now_ms()
     return schemas.Devices(
         [answers.device(each, state.devices.get(each.name) or Memory(), now) for each in found]
     )
@@ -321,7 +316,7 @@ def devices() -> schemas.Devices:
 def device(device: str) -> schemas.Device:
     """One device."""
     found, memory = _known(device)
-    return answers.device(found, memory, _now_ms())
+    return answers.device(found, memory, now_ms())
 
 
 @operation(
@@ -450,9 +445,8 @@ def _texts(connection: Any, number: int, span: tuple[int, int]) -> list[tuple[in
 )
 def energy(query: schemas.EnergyQuery) -> schemas.Energy | Response:
     """What periods come to."""
-    today = board().live.now().astimezone(zone()).date()
-    first, end = answers.days(query.start or None, query.end or None, query.by, today)
-    now = _now_ms()
+    first, end = answers.days(query.start or None, query.end or None, query.by, today())
+    now = now_ms()
     with database().reading() as connection:
         if query.by == "hour":
             rows = [
@@ -538,7 +532,7 @@ def acknowledge(device: str, code: str, body: schemas.AckWish) -> schemas.AckDon
 )
 def commands(query: schemas.CommandsQuery) -> schemas.Commands:
     """The last ones."""
-    now = _now_ms()
+    now = now_ms()
     return schemas.Commands(
         [answers.command(each, now) for each in controls().orders.last(query.limit)]
     )
@@ -558,7 +552,7 @@ def command(number: str) -> schemas.Command:
     found = controls().orders.get(number)
     if found is None:
         refuse(HTTPStatus.NOT_FOUND, "no such command is in the portal's memory")
-    return answers.command(found, _now_ms())
+    return answers.command(found, now_ms())
 
 
 @operation(
@@ -615,7 +609,7 @@ def ask(body: schemas.CommandWish) -> Response:
     except RefusedError as err:
         refuse(HTTPStatus.SERVICE_UNAVAILABLE, str(err))
     response = Response(
-        msgspec.json.encode(answers.command(order, _now_ms())),
+        msgspec.json.encode(answers.command(order, now_ms())),
         HTTPStatus.ACCEPTED,
         mimetype="application/json",
     )

@@ -1,6 +1,9 @@
 """The locks: hashes and nothing that ties them to an index, and in step with every pyproject."""
 
+import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -98,3 +101,26 @@ def test_the_build_lock_agrees_with_the_root():
     assert {"hatchling", "editables"} <= pins(ROOT / "build.lock").keys()
     for package, version in pins(ROOT / "build.lock").items():
         assert root.get(package) == version
+
+
+LOADED = """
+import importlib, importlib.metadata, json, sys
+importlib.import_module(sys.argv[1])
+owners = importlib.metadata.packages_distributions()
+roots = {module.partition(".")[0] for module in list(sys.modules)}
+print(json.dumps(sorted({owner for root in roots for owner in owners.get(root, [])})))
+"""
+SPARED = {"setuptools", "editables", "typing-extensions"}
+"""Of this machine's installation; msgspec takes typing-extensions only where it is there."""
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_starts_with_what_its_own_lock_brings(name):
+    """In its container there is nothing else."""
+    module = f"{name.replace('-', '_')}.__main__"
+    said = subprocess.run(
+        [sys.executable, "-c", LOADED, module], capture_output=True, text=True, check=True
+    ).stdout
+    loaded = {canonicalize_name(owner) for owner in json.loads(said)}
+    brought = pins(PROJECTS[name][0] / "requirements.lock").keys() | PROJECTS.keys()
+    assert loaded - brought - SPARED == set()

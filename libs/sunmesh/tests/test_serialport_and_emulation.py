@@ -8,7 +8,8 @@ import time
 import pytest
 from sunmesh.emulation import Faults, World, serve_pty, serve_tcp
 from sunmesh.errors import ConfigError, TransportError
-from sunmesh.serialport import SerialPort, is_unstable
+from sunmesh.portlock import is_unstable
+from sunmesh.serialport import SerialPort
 from sunmesh.testing import quickest
 
 

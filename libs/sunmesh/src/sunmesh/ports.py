@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .config import Site
-from .serialport import find_holder
+from .portlock import find_holder
 
 PROBES = ("collector-axpert", "collector-bms", "collector-meter", "collector-pl80")
 """Collectors of serial devices, in the order in which they are asked."""

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Protocol
 
 from sunmesh.errors import FrameError, TransportError
-from sunmesh.serialport import PortLock, SerialPort
+from sunmesh.portlock import PortLock
+from sunmesh.serialport import SerialPort
 
 from . import codec, tables
 from .config import AxpertDevice

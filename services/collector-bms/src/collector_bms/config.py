@@ -3,7 +3,7 @@
 from typing import Literal
 
 import msgspec
-from sunmesh.serialport import is_unstable
+from sunmesh.portlock import is_unstable
 
 from .a5 import MAX_BOARD
 

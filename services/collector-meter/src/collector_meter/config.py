@@ -4,7 +4,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
-from sunmesh.serialport import is_unstable
+from sunmesh.portlock import is_unstable
 
 SLOW_BAUD = 9600
 """Below it an answer of 60 registers needs more than half a second."""

@@ -3,7 +3,7 @@
 from typing import Literal
 
 import msgspec
-from sunmesh.serialport import is_unstable
+from sunmesh.portlock import is_unstable
 
 
 class Pl80Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

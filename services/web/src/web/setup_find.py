@@ -21,7 +21,7 @@ from typing import Any
 
 from sunmesh import clock, ports
 from sunmesh.config import Site
-from sunmesh.serialport import find_holder, is_unstable
+from sunmesh.portlock import find_holder, is_unstable
 from sunmesh.vocabulary import VOCABULARY
 
 from .config import WebConfig

@@ -2,6 +2,7 @@
 
 import secrets
 import struct
+import threading
 import zlib
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +32,9 @@ FILES = 100
 MOST_BLUR = 64
 """Bytes that are added at random."""
 
+_packing = threading.Lock()
+"""A page takes 1 ms and 256 KiB, so one after the other."""
+
 
 def gzip(data: bytes, level: int = LEVEL, *, blur: bool = False) -> bytes:
     """``data`` as gzip.
@@ -43,14 +47,16 @@ def gzip(data: bytes, level: int = LEVEL, *, blur: bool = False) -> bytes:
     """
     name = secrets.token_bytes(secrets.randbelow(MOST_BLUR)).replace(b"\0", b"\1") if blur else b""
     head = b"\x1f\x8b\x08\x08" if blur else b"\x1f\x8b\x08\0"
-    packer = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
+    with _packing:
+        packer = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
+        packed = packer.compress(data), packer.flush()
+        del packer
     return b"".join(
         (
             head,
             b"\0\0\0\0\0\xff",
             name + b"\0" if blur else b"",
-            packer.compress(data),
-            packer.flush(),
+            *packed,
             struct.pack("<II", zlib.crc32(data), len(data) & 0xFFFFFFFF),
         )
     )

@@ -284,7 +284,7 @@ def test_a_booked_day_shows_the_books_and_its_correction_soon(
         )
     corrected = history.day(day).books
     assert corrected.load == 1.0
-    assert corrected.note("load") == "edited"
+    assert corrected.note("load") == "corrected by hand"
 
 
 def test_switchings_are_the_newest_with_the_reason_of_their_moment(database, history) -> None:

@@ -72,7 +72,7 @@ class House:
             self.process.wait(20)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def house(mariadb, tmp_path_factory):
     """Broker, MariaDB, simulated devices, every service, some days of history."""
     folder = tmp_path_factory.mktemp("portal")
@@ -88,7 +88,7 @@ def house(mariadb, tmp_path_factory):
         mariadb.execute("DROP DATABASE portal")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def proxy(house):
     """Between every window and the world; whoever wants out fails the run."""
     made = CountingProxy(f"127.0.0.1:{house.port}")
@@ -96,9 +96,12 @@ def proxy(house):
     made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chrome(chromium):
-    """One headless Chromium. What it wants for itself goes nowhere; its windows have a proxy."""
+    """One headless Chromium. What it wants for itself goes nowhere; its windows have a proxy.
+
+    Playwright ends with the module: there is room for one in a process, and others want it, too.
+    """
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium,
@@ -109,7 +112,7 @@ def chrome(chromium):
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def accounts(house, chrome, proxy):
     """Cookies of the admin, who was the first to come, by role."""
     context = chrome.new_context(proxy=way_through(proxy))

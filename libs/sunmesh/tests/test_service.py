@@ -147,3 +147,21 @@ def test_a_wrong_configuration_ends_with_status_2_and_one_line(start, tmp_path):
     process = start(path)
     assert process.wait(30) == 2
     assert process.stderr.read().splitlines() == [f"{path}: [sit] is not known; did you mean site?"]
+
+
+WORST_MOMENT = """
+import signal
+from sunmesh import service
+
+stop = service.stop_event()
+with stop._cond:  # the main thread is just about to wait
+    signal.raise_signal(signal.SIGTERM)
+print(stop.wait(20))
+"""
+
+
+def test_a_signal_may_come_at_the_worst_moment():
+    ended = subprocess.run(
+        [sys.executable, "-c", WORST_MOMENT], capture_output=True, text=True, timeout=30
+    )
+    assert ended.stdout == "True\n"

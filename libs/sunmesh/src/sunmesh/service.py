@@ -57,13 +57,23 @@ def main(entry: Callable[[], int]) -> NoReturn:
 
 
 def stop_event() -> threading.Event:
-    """An event that SIGTERM and SIGINT set."""
+    """An event that SIGTERM and SIGINT set.
+
+    A handler runs wherever the main thread happens to be, which may hold a lock of the event or
+    of the log: to wait for it there would be for ever. So it writes a byte, and a thread obeys.
+    """
     stop = threading.Event()
+    heard, told = os.pipe()
 
     def ask(number: int, _frame: object) -> None:
-        log.info("%s: stopping", signal.Signals(number).name)
-        stop.set()
+        os.write(told, bytes([number]))
 
+    def obey() -> None:
+        while number := os.read(heard, 1):
+            log.info("%s: stopping", signal.Signals(number[0]).name)
+            stop.set()
+
+    threading.Thread(target=obey, name="signals", daemon=True).start()
     signal.signal(signal.SIGTERM, ask)
     signal.signal(signal.SIGINT, ask)
     return stop

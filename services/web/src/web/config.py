@@ -44,7 +44,7 @@ class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     host: str = "127.0.0.1"
     port: int = 8080
-    threads: int = 8
+    threads: int = 4
     streams: int = 100
     battery_kwh: float | None = None
     battery_reserve_percent: float = 10.0

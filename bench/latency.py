@@ -1,5 +1,6 @@
 """From the device's last reply byte to the browser's DOM."""
 
+import socket
 import tempfile
 import threading
 import time
@@ -9,7 +10,7 @@ from statistics import median
 from collector_axpert.emulator import Inverter
 from playwright.sync_api import sync_playwright
 from sunmesh.emulation import World, serve_pty
-from sunmesh.testing import find_program
+from sunmesh.testing import find_program, wait_for
 
 from . import goals
 from .mesh import house
@@ -69,6 +70,12 @@ class Rising:
         return self.inverter.nak()
 
 
+def _answers(port: int) -> bool:
+    """Whether somebody listens there."""
+    with socket.socket() as asked:
+        return asked.connect_ex(("127.0.0.1", port)) == 0
+
+
 def measure() -> dict[str, dict[str, object]]:
     """Voltages that the page shows, against the moment the inverter had said them."""
     stop = threading.Event()
@@ -85,6 +92,7 @@ def measure() -> dict[str, dict[str, object]]:
         home.add_inverter(pty, poll_interval_s=2.0)
         browser = play.chromium.launch(executable_path=find_program("chromium"), args=CHROMIUM)
         page = browser.new_page()
+        wait_for(lambda: _answers(home.web_port), 60, "the portal answers")
         page.goto(f"http://127.0.0.1:{home.web_port}/")
         page.wait_for_selector(VOLTAGE, timeout=30_000)
         page.evaluate(WATCH)

@@ -29,9 +29,13 @@ RUN python -m venv /opt/sunmesh \
     && /opt/sunmesh/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
 COPY --from=wheels /wheels /wheels
 RUN /opt/sunmesh/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.whl \
-    && /opt/sunmesh/bin/pip check
+    && /opt/sunmesh/bin/pip check \
+    && /opt/sunmesh/bin/python -OO -m compileall -q /opt/sunmesh/lib
 
 FROM python:3.13-slim
+# The public image leaves Python's own bytecode out; compiled in each process it takes 1 MiB in each.
+RUN library=$(python -c "import os; print(os.path.dirname(os.__file__))") \
+    && python -m compileall -q "$library" && python -OO -m compileall -q "$library"
 COPY --from=installed /opt/sunmesh /opt/sunmesh
 # A volume mounted here is writable by whichever user the service runs as.
 RUN install -d -m 1777 /var/lib/sunmesh /var/backups/sunmesh

@@ -10,7 +10,7 @@ from web import text
 
 ASK = """
 import sys
-import web.__main__
+import web.verbs
 from pymysql import connections
 from web.lean import tls_for
 tls_for(sys.argv[1])

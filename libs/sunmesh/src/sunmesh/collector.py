@@ -6,6 +6,7 @@ command line of one knows all.
 
 import argparse
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,6 +24,27 @@ from .poll import Poller
 Parser = argparse.ArgumentParser
 Records = Sequence[Mapping[str, object]]
 """Answers as they came, each with what was asked: a capture file."""
+
+
+class Help(argparse.HelpFormatter):
+    """As wide as the terminal, which is asked without shutil and the compressors it draws in."""
+
+    def __init__(self, prog: str) -> None:
+        columns = os.environ.get("COLUMNS", "")
+        width = int(columns) if columns.isdecimal() else 0
+        if not width:
+            try:
+                width = os.get_terminal_size(1).columns
+            except OSError:
+                width = 0
+        super().__init__(prog, width=(width or 80) - 2)
+
+
+class LightParser(Parser):
+    """For a process that stays: argparse makes a formatter to check its arguments, too."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - argparse's own
+        super().__init__(**{"formatter_class": Help} | options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +86,7 @@ def main(family: Family, arguments: list[str] | None = None) -> int:
     Returns:
         The exit status: 0 done, 1 a device or a frame said no, 2 wrong arguments or configuration.
     """
-    parser = argparse.ArgumentParser(prog=family.name, description=family.about)
+    parser = LightParser(prog=family.name, description=family.about)
     parser.add_argument("--version", action="version", version=family.version)
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning"])
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")

@@ -1,13 +1,16 @@
 """Imports without what they drag in, for processes of which a small board runs a dozen."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
+
+Held = tuple[str, ...] | Mapping[str, object] | None
 
 
 @contextmanager
-def without(*names: str, **exceptions: tuple[str, ...]) -> Iterator[None]:
+def without(*names: str, **holding: Held) -> Iterator[None]:
     """Import libraries inside the block as if some modules had nothing in them.
 
     For modules that a library imports at its top and needs for features that the mesh does not
@@ -15,12 +18,13 @@ def without(*names: str, **exceptions: tuple[str, ...]) -> Iterator[None]:
 
     Args:
         names: modules that seem empty.
-        exceptions: modules that seem to hold only these exceptions, which the library names in an
-            ``except`` that is evaluated whenever something else is raised.
+        holding: modules that seem to hold only this: names of exceptions, which the library writes
+            into an ``except`` that is evaluated whenever something else is raised; or names with
+            what they stand for. None: the module seems not to be installed.
     """
-    stand_ins = {name: ModuleType(name) for name in (*names, *exceptions)}
-    for name, classes in exceptions.items():
-        vars(stand_ins[name]).update({each: type(each, (OSError,), {}) for each in classes})
+    wanted: dict[str, Held] = dict.fromkeys(names, ()) | holding
+    # None is how Python itself says that a module is not there
+    stand_ins: dict[str, Any] = {name: _stand_in(name, held) for name, held in wanted.items()}
     added = {name: module for name, module in stand_ins.items() if name not in sys.modules}
     sys.modules.update(added)
     try:
@@ -28,3 +32,13 @@ def without(*names: str, **exceptions: tuple[str, ...]) -> Iterator[None]:
     finally:
         for name in added:
             del sys.modules[name]
+
+
+def _stand_in(name: str, held: Held) -> ModuleType | None:
+    if held is None:
+        return None
+    module = ModuleType(name)
+    if not isinstance(held, Mapping):
+        held = {each: type(each, (OSError,), {}) for each in held}
+    vars(module).update(held)
+    return module

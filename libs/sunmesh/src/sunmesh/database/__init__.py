@@ -5,8 +5,16 @@ Shared by the services that store or read; a collector never sees it. Needs the 
 
 from ..lean import without
 
-# For its asynchronous half, and for dialects that other packages bring: 5 MiB a process. The names
-# are those that SQLAlchemy looks at when it is imported and when something is raised.
-with without("importlib.metadata", asyncio=("iscoroutine", "TimeoutError", "CancelledError")):
+# For its asynchronous half, for drivers that are not ours, and for dialects that other packages
+# bring: 6 MiB a process. The names are those that SQLAlchemy looks at when it is imported and when
+# something is raised.
+_MYSQL = ("aiomysql", "asyncmy", "cymysql", "mariadbconnector", "mysqlconnector", "pyodbc")
+_SQLITE = ("aiosqlite", "pysqlcipher")
+with without(
+    "importlib.metadata",
+    *(f"sqlalchemy.dialects.mysql.{driver}" for driver in _MYSQL),
+    *(f"sqlalchemy.dialects.sqlite.{driver}" for driver in _SQLITE),
+    asyncio=("iscoroutine", "TimeoutError", "CancelledError"),
+):
     import sqlalchemy.dialects.mysql
     import sqlalchemy.dialects.sqlite  # noqa: F401

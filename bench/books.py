@@ -173,8 +173,8 @@ def _timed(work: object) -> float:
     return time.perf_counter() - began
 
 
-def _fill(connection: Connection, start: int) -> None:
-    """A year of minutes, made from the profile of a day by the database itself."""
+def lay_out(connection: Connection) -> dict[str, float]:
+    """The profile of a day as a temporary table, for the database to multiply; its last minute."""
     rows = list(profile())
     names = list(rows[0])
     columns = ", ".join(f"{name} DOUBLE" for name in names[1:])
@@ -183,12 +183,23 @@ def _fill(connection: Connection, start: int) -> None:
     )
     marks = ", ".join(f":{name}" for name in names)
     connection.execute(text(f"INSERT INTO profile VALUES ({marks})"), rows)
-    last = rows[-1]
+    return rows[-1]
+
+
+def add_series(connection: Connection, device: str, name: str) -> int:
+    """A series without values; its number."""
+    kind = "list" if "/" in name else "gauge"
+    made = connection.execute(
+        insert(tables.series).values(device=device, name=name, unit="", kind=kind)
+    )
+    return made.inserted_primary_key[0] if made.inserted_primary_key else 0
+
+
+def _fill(connection: Connection, start: int) -> None:
+    """A year of minutes, made from the profile of a day by the database itself."""
+    last = lay_out(connection)
     for (device, name), column in (GAUGES | COUNTERS).items():
-        made = connection.execute(
-            insert(tables.series).values(device=device, name=name, unit="", kind="gauge")
-        )
-        number = made.inserted_primary_key[0] if made.inserted_primary_key else 0
+        number = add_series(connection, device, name)
         value = column
         if (device, name) in COUNTERS:
             value = f"ROUND(1000 + {last[column + '_kwh']!r} * (seq DIV 1440) + {column}_kwh, 3)"

@@ -39,7 +39,7 @@ from sunmesh.testing import Broker, MariaDB, find_free_port, find_program, wait_
 from sunmesh.topics import Topics
 
 from . import goals
-from .books import profile
+from .books import add_series, lay_out
 from .latency import CHROMIUM, VOLTAGE, WATCH
 from .mesh import BIN, pss_mib
 
@@ -205,25 +205,13 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def fill(connection: Connection) -> None:
     """Ten years, made from the profile of a day by the database itself."""
-    rows = list(profile())
-    names = list(rows[0])
-    columns = ", ".join(f"{name} DOUBLE" for name in names[1:])
-    connection.execute(
-        text(f"CREATE TEMPORARY TABLE profile ({names[0]} INT PRIMARY KEY, {columns})")
-    )
-    marks = ", ".join(f":{name}" for name in names)
-    connection.execute(text(f"INSERT INTO profile VALUES ({marks})"), rows)
+    lay_out(connection)
     now = clock.epoch_ms(clock.now())
     midnight = now // DAY_MS * DAY_MS - HOUR_MS  # of the site, in winter
     days = round(YEARS * 365.25)
     start = midnight - days * DAY_MS
     for place, ((device, name), value) in enumerate(SERIES.items()):
-        made = connection.execute(
-            insert(tables.series).values(
-                device=device, name=name, unit="", kind="list" if "/" in name else "gauge"
-            )
-        )
-        number = made.inserted_primary_key[0] if made.inserted_primary_key else 0
+        number = add_series(connection, device, name)
         _rollup(connection, "hour", number, value, start, HOUR_MS, days * 24)
         _rollup(connection, "day", number, value, start, DAY_MS, days)
         if place >= CHIEF:

@@ -1,10 +1,18 @@
-"""Imports without what they drag in, for processes of which a small board runs a dozen."""
+"""Little memory, for processes of which a small board runs a dozen.
+
+Imports without what they drag in, and a heap that goes back to the system.
+"""
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
+
+M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3
+"""glibc's ``mallopt``: how many heaps threads may make; from which size on memory is mapped."""
+MAPPED = 1 << 17
+"""What is larger goes back at once: argon2 takes 19 MiB for each password, a page a few 100 kB."""
 
 Held = tuple[str, ...] | Mapping[str, object] | None
 
@@ -42,3 +50,22 @@ def _stand_in(name: str, held: Held) -> ModuleType | None:
         held = {each: type(each, (OSError,), {}) for each in held}
     vars(module).update(held)
     return module
+
+
+def share_heap() -> None:
+    """One heap for all threads: each of glibc's own would keep some MiB that nobody uses."""
+    with suppress(OSError, AttributeError):
+        _libc().mallopt(M_ARENA_MAX, 1)
+        _libc().mallopt(M_MMAP_THRESHOLD, MAPPED)
+
+
+def give_back() -> None:
+    """What was needed for a moment goes back to the system."""
+    with suppress(OSError, AttributeError):
+        _libc().malloc_trim(0)
+
+
+def _libc() -> Any:  # noqa: ANN401 - its functions
+    import ctypes  # not in a collector
+
+    return ctypes.CDLL(None)

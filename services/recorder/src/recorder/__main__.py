@@ -55,6 +55,7 @@ def _entry() -> int:
 def _run(site: Site) -> int:
     from zoneinfo import ZoneInfo
 
+    from sunmesh.lean import share_heap
     from sunmesh.mqtt import Mesh
 
     from .codec import is_raw
@@ -65,6 +66,7 @@ def _run(site: Site) -> int:
     from .store import Store
     from .upkeep import Upkeep
 
+    share_heap()
     settings = site.section("recorder", RecorderConfig).spared()
     store = Store(
         site.database.sqlalchemy_url(),

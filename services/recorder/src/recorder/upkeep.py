@@ -17,7 +17,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 from sunmesh.database import tables
 from sunmesh.database.sql import engine, reason, revision
-from sunmesh.lean import without
+from sunmesh.lean import give_back, without
 
 from .config import RecorderConfig
 from .forecast import forecast
@@ -204,6 +204,8 @@ class Upkeep:
             self._ok = False
         except Exception:
             log.exception("upkeep: a job failed and is tried again later")
+        finally:
+            give_back()
 
     def _usable(self) -> bool:
         """Whether the tables are ours to keep: of our revision, and no other recorder does it."""

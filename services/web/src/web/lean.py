@@ -19,11 +19,14 @@ class NoCommands:
 
 
 # Flask's command line; a development server, which reads e-mail and knows the names of two thousand
-# characters; hints to who mistypes an endpoint; TLS to a database on this machine: 5 MiB.
+# characters; hints to who mistypes an endpoint; MySQL's option files; TLS to a database on this
+# machine: 5 MiB.
 _UNUSED: dict[str, Any] = {
     "flask.cli": {"AppGroup": NoCommands},
     "werkzeug.serving": {"run_simple": None, "is_running_from_reloader": None},
     "werkzeug.test": {"Client": None},
+    "pymysql.optionfile": {"Parser": None},
+    "pprint": {"pformat": repr},
     "ssl": ("SSLEOFError", "SSLError"),
 }
 with without("click", "difflib", **_UNUSED):

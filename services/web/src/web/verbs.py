@@ -1,7 +1,6 @@
 """``web run``: build the parts and serve until told to stop. The only file that wires."""
 
 import argparse
-import ctypes
 import errno
 import gc
 import getpass
@@ -10,7 +9,6 @@ import os
 import sys
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +16,7 @@ from . import __version__, lean  # isort: skip - before what it makes lighter
 from sunmesh import service
 from sunmesh.config import Site, default_path, load
 from sunmesh.errors import ConfigError, SunmeshError
+from sunmesh.lean import give_back, share_heap
 from sunmesh.mqtt import Mesh
 
 from .accounts import Accounts
@@ -40,23 +39,6 @@ NAME = "web"
 STOP_S = 1.0
 TIDY_S = 10.0
 """How often memory that was needed for a page is given back."""
-M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3
-"""glibc's ``mallopt``: how many heaps threads may make; from which size on memory is mapped."""
-MAPPED = 1 << 17
-"""What is larger goes back at once: argon2 takes 19 MiB for each password, a page a few 100 kB."""
-
-
-def share_heap() -> None:
-    """One heap for all threads: each of glibc's own would keep some MiB that nobody uses."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MAPPED)
-
-
-def give_back() -> None:
-    """What was needed for a moment goes back to the system."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def warm_up(app: "Flask") -> None:

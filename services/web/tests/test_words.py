@@ -152,3 +152,19 @@ def test_local_forms(language, watts, kwh, moment) -> None:
         assert plain(words.power(12_345)) == watts
         assert plain(words.energy(1234.56)) == kwh
         assert plain(words.clock(NOW - timedelta(days=400), NOW)) == moment
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [
+        ("0.35", 0.35), ("0,35", 0.35), (".5", 0.5), ("7.", 7), (" 54,4 ", 54.4), ("+3", 3),
+        ("-3", -3), ("\N{MINUS SIGN}0.1", -0.1), ("1.250", 1.25), ("1,250.5", 1250.5),
+        ("1.250,5", 1250.5), ("1 250", 1250), ("1\N{NO-BREAK SPACE}250 000", None),
+        ("1 250 000,5", 1250000.5), ("1'250.5", 1250.5), ("5,6.4", None), ("1,250,5", None),
+        ("1 25", None), ("5 4.0", None), ("1.2.3", None), ("", None), ("-", None), (".", None),
+        ("1e9", None), ("nan", None), ("inf", None), ("--1", None), ("५", None), ("1234567890", None),
+        ("1_000", None), ("54 V", None),
+    ],
+)  # fmt: skip
+def test_what_is_typed_as_a_number(written, number) -> None:
+    assert text.typed(written) == number

@@ -5,7 +5,6 @@ Pure in the middle: the view is made of what the mesh said, and templates do no 
 
 import hashlib
 import logging
-import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from .orders import BATCH, PENDING, Order, Orders, Step
 from .queries import HistoryError, Switching
 from .streams import Stream, event_bytes
 from .text import N_, _, ngettext
+from .text import typed as read_number
 
 log = logging.getLogger(__name__)
 
@@ -165,13 +165,8 @@ def parse_value(name: str, text: str, limits: Range | None, current: Value) -> V
         if not text or len(text) > 64 or not text.isprintable():
             raise RefusedError(_("%(setting)s: 1 to 64 printable characters", setting=label))
         return text
-    try:
-        number = float(text.replace(",", ".").replace(words.MINUS, "-"))
-    except ValueError:
-        raise RefusedError(
-            _("%(setting)s: “%(text)s” is no number", setting=label, text=typed)
-        ) from None
-    if not math.isfinite(number):
+    number = read_number(text)
+    if number is None:
         raise RefusedError(_("%(setting)s: “%(text)s” is no number", setting=label, text=typed))
     if limits is not None:
         unit = f" {limits.unit or unit_of(name)}".rstrip()

@@ -8,7 +8,7 @@ from datetime import date, tzinfo
 from sunmesh.database.days import bounds
 from sunmesh.database.energy import Change
 
-from .text import _
+from .text import _, typed
 
 MOST_LINES = 2000
 MOST_KWH = 10_000.0
@@ -71,9 +71,9 @@ def _entry(number: int, plain: str, today: date) -> Entry:
     if day >= today:
         raise ValueError(_("this day is not over yet"))
     text = re.sub(r"\s*kWh$", "", parts[1].strip(), flags=re.I)
-    if not re.fullmatch(r"\d{1,6}([.,]\d{1,6})?", text):
+    kwh = typed(text)
+    if kwh is None or kwh < 0:
         raise ValueError(_("“%(text)s” is no energy such as 12.4", text=text[:20]))
-    kwh = float(text.replace(",", "."))
     if kwh > MOST_KWH:
         raise ValueError(_("%(text)s kWh in a day cannot be", text=text))
     return Entry(number, day, kwh)

@@ -127,12 +127,12 @@ def wish(flow: str, first: int, last: int, deed: str, kwh: str, now: int) -> Wis
         raise RepairError(_("What has not happened yet cannot be corrected."))
     wh: float | None = None
     if deed == "set":
-        try:
-            wh = float(kwh.strip().replace(",", ".")) * 1000
-        except ValueError:
-            raise RepairError(_("Say how many kWh the stretch is to have.")) from None
-        if not math.isfinite(wh) or wh < 0:
+        number = text.typed(kwh)
+        if number is None:
+            raise RepairError(_("Say how many kWh the stretch is to have."))
+        if number < 0:
             raise RepairError(_("An energy is 0 or more."))
+        wh = 1000 * number
         if wh > MOST_KW * 1000 * (last - first) / 3_600_000:
             raise RepairError(_("So much no house moves in that time: is it in kWh?"))
     return Wish(

@@ -4,7 +4,6 @@ What every rule must have (two thresholds, times, a limit, a safe state) is aske
 in the language of who fills it in; the controller checks everything once more.
 """
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from . import controls, text, words
 from .live import Memory
 from .rules_book import Rules, Table, conditions
 from .rules_words import NUMERIC, TESTS, key_of, samples, test_of
-from .text import _
+from .text import _, typed
 
 MOST_GROUPS, MOST_CONDITIONS, MOST_STEPS, MOST_GIVEN = 6, 6, 10, 4
 LONGEST_MIN = 120
@@ -398,12 +397,9 @@ def _threshold(found: Parsed, rules: Rules, at: str, written: str) -> Any:  # no
 
 
 def number_of(written: str) -> float | None:
-    """A number with a point or a comma; None = it is none."""
-    plain = written.strip().replace(words.MINUS, "-").replace(",", ".").replace(words.HARD, "")
-    if not re.fullmatch(r"[-+]?[0-9]{1,9}(\.[0-9]{1,9})?", plain):
-        return None
-    number = float(plain)
-    return number if math.isfinite(number) and abs(number) <= LARGEST else None
+    """What is typed as a number; None = it is none, or too large for any rule."""
+    number = typed(written)
+    return number if number is not None and abs(number) <= LARGEST else None
 
 
 def _words(written: str) -> Any:  # noqa: ANN401

@@ -5,7 +5,6 @@ become tables of ``site.toml``. Secrets are never in here: they go into files of
 """
 
 import logging
-import math
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ import msgspec
 from sunmesh.config import FAMILIES, Site
 from sunmesh.topics import NAME, RESERVED
 
-from .text import N_, _
+from .text import N_, _, typed
 
 log = logging.getLogger(__name__)
 
@@ -179,15 +178,13 @@ Errors = dict[str, str]
 
 def number(text: str, low: float, high: float, errors: Errors, field: str) -> float | None:
     """A number as people type it, ``12,5`` or ``12.5``; None for an empty field."""
-    typed = text.strip().replace("\N{MINUS SIGN}", "-").replace(",", ".")
-    if not typed:
+    if not text.strip():
         return None
-    try:
-        found = float(typed)
-    except ValueError:
+    found = typed(text)
+    if found is None:
         errors[field] = _("This must be a number")
         return None
-    if not math.isfinite(found) or not low <= found <= high:
+    if not low <= found <= high:
         errors[field] = _(
             "This must be a number from %(low)s to %(high)s", low=f"{low:g}", high=f"{high:g}"
         )

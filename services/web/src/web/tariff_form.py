@@ -84,19 +84,14 @@ class FormError(ValueError):
 
 
 def parse_number(typed: str, most: float) -> float:
-    """``0,35``, ``0.35``, ``1 250.5`` as a number of 0 to ``most``.
+    """What is typed as a number of 0 to ``most``.
 
     Raises:
         FormError: it is none.
     """
-    plain = re.sub(r"[\s'’\u202f\u00a0]", "", typed)
-    if "," in plain and "." in plain:
-        thousands = "," if plain.rindex(".") > plain.rindex(",") else "."
-        plain = plain.replace(thousands, "")
-    plain = plain.replace(",", ".")
-    if not re.fullmatch(r"\d{1,9}(\.\d{0,9})?|\.\d{1,9}", plain):
+    number = text.typed(typed)
+    if number is None or number < 0:
         raise FormError(_("“%(text)s” is no number such as 0.35", text=typed[:20]))
-    number = float(plain)
     if number > most:
         raise FormError(
             _("%(text)s is more than %(most)s", text=typed[:20], most=text.number(most))

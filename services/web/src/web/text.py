@@ -6,6 +6,7 @@ a property of the context (a request, a rendering of the board), not of the proc
 
 import gettext as machinery
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -142,6 +143,29 @@ _ = gettext
 
 
 # -- numbers, dates, money -------------------------------------------------------------------------
+
+
+_TYPED = re.compile(
+    r"""([-+]?)
+    (\d{0,9} | \d{1,3}(?:(?P<mark>[ '’.,\u00a0\u202f])\d{3})(?:(?P=mark)\d{3}){0,2})
+    (?:(?!(?P=mark))[.,](\d{0,9}))?""",
+    re.VERBOSE | re.ASCII,
+)
+
+
+def typed(written: str) -> float | None:
+    """A number as people type it: ``0,35``, ``.35``, ``-3``, ``1 250.5``, ``1.250,5``.
+
+    Returns:
+        The number; None where it is none, or could be two: groups are of three digits, and not set
+        off by what sets off the decimals.
+    """
+    found = _TYPED.fullmatch(written.strip().replace("\N{MINUS SIGN}", "-"))
+    if found is None:
+        return None
+    sign, whole, _mark, part = found.groups()
+    digits = re.sub(r"\D", "", whole)
+    return float(f"{sign}{digits or 0}.{part or 0}") if digits or part else None
 
 
 @cache

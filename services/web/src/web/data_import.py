@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import words
 from .text import N_, _
 
 if TYPE_CHECKING:
@@ -26,15 +27,7 @@ KEPT_S = 24 * 3600.0
 SAMPLES = 3
 CHUNK = 1 << 20
 
-FLOW_TARGETS = (
-    ("pv", N_("Sun")),
-    ("load", N_("House")),
-    ("grid_import", N_("From the grid")),
-    ("grid_export", N_("To the grid")),
-    ("battery_charge", N_("Into the battery")),
-    ("battery_discharge", N_("Out of the battery")),
-    ("generator", N_("Generator")),
-)
+FLOW_TARGETS = tuple((flow, name) for flow, name in words.FLOW_NAMES.items() if flow != "curtailed")
 PERIODS = (
     ("day", N_("each day")),
     ("hour", N_("each hour")),

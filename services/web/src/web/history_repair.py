@@ -34,17 +34,6 @@ LONGEST_SPREAD_MS = 7 * 25 * 3_600_000
 MOST_KW = 1000.0
 """No house moves more: a typing error."""
 
-FLOW_NAMES = {
-    "pv": N_("Sun"),
-    "load": N_("House"),
-    "grid_import": N_("From the grid"),
-    "grid_export": N_("To the grid"),
-    "battery_charge": N_("Into the battery"),
-    "battery_discharge": N_("Out of the battery"),
-    "generator": N_("Generator"),
-    "curtailed": N_("Sun not taken"),
-}
-
 
 class RepairError(ValueError):
     """What was asked of the books cannot be; the text is for people."""

@@ -22,16 +22,6 @@ MOST_YEARS = 12
 
 Link = Callable[[Period], str]
 
-TILES = (
-    ("pv", N_("Sun")),
-    ("load", N_("House")),
-    ("grid_import", N_("From the grid")),
-    ("grid_export", N_("To the grid")),
-    ("battery_charge", N_("Into the battery")),
-    ("battery_discharge", N_("Out of the battery")),
-    ("generator", N_("Generator")),
-    ("curtailed", N_("Sun not taken")),
-)
 SELDOM = ("generator", "curtailed", "grid_export")
 """Flows that are booked where they can be, and are not there in many houses."""
 COLOURS = {
@@ -188,7 +178,7 @@ def _change(now: float | None, was: float | None) -> str:
 def tiles(made: Figures, was: Figures | None, quiet: Collection[str] = ()) -> list[Tile]:
     """The figures that there are, but those of flows that this house does not really have."""
     found = []
-    for flow, label in TILES:
+    for flow, label in words.FLOW_NAMES.items():
         wh = made.wh(flow)
         if wh is None or flow in quiet:
             continue

@@ -18,6 +18,18 @@ NONE = text.NONE
 MINUS = "\N{MINUS SIGN}"
 HARD = "\N{NO-BREAK SPACE}"
 
+FLOW_NAMES = {
+    "pv": N_("Sun"),
+    "load": N_("House"),
+    "grid_import": N_("From the grid"),
+    "grid_export": N_("To the grid"),
+    "battery_charge": N_("Into the battery"),
+    "battery_discharge": N_("Out of the battery"),
+    "generator": N_("Generator"),
+    "curtailed": N_("Sun not taken"),
+}
+"""The flows of the energy books."""
+
 LABELS = {
     "absorb_time_s": N_("Time in absorption"),
     "absorption_time_min": N_("Absorption, duration"),

@@ -44,6 +44,7 @@ from ..database import HistoryError
 from ..guard import accounts, may, me, visitor, where
 from ..queries import explain
 from ..text import N_, _, ngettext
+from ..words import FLOW_NAMES
 from . import board, database, today
 from .system import book as service_book
 
@@ -51,10 +52,6 @@ blueprint = Blueprint("data", __name__)
 
 T = TypeVar("T")
 
-FLOW_NAMES = {
-    **dict(data_import.FLOW_TARGETS),
-    "curtailed": N_("Not used, for want of load"),
-}
 LEVELS = (
     ("energy", N_("Energy books, five minutes")),
     ("day", N_("Values by day")),

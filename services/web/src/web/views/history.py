@@ -367,8 +367,8 @@ def _repair_page(day: date, error: str = "", status: int = HTTPStatus.OK) -> tup
         day=day,
         title=text.day(day),
         flow=flow,
-        flows=[(each, _(repairs.FLOW_NAMES[each])) for each in FLOWS if each in days.columns],
-        flow_name=_(repairs.FLOW_NAMES[flow]),
+        flows=[(each, _(words.FLOW_NAMES[each])) for each in FLOWS if each in days.columns],
+        flow_name=_(words.FLOW_NAMES[flow]),
         deeds=[(key, _(name)) for key, name in repairs.DEEDS.items()],
         said={key: request.values.get(key, "")[:40] for key in ("deed", "kwh", "reason")},
         first=repairs.clock_of(chosen[0], zone) if chosen else "",
@@ -476,7 +476,7 @@ def _told(each: Edit) -> Told:
     )
     parts = [
         (
-            _(repairs.FLOW_NAMES.get(part.flow, part.flow)),
+            _(words.FLOW_NAMES.get(part.flow, part.flow)),
             _("%(first)s to %(last)s", first=at(part.start), last=at(part.end)),
             words.NONE if part.old_wh is None else words.energy(part.old_wh / 1000),
             words.energy(part.new_wh / 1000),

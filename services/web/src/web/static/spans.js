@@ -1,38 +1,24 @@
-// How long, and how long ago, in the language of the page: its forms are the browser's own.
-const LANGUAGE = document.documentElement.lang || "en";
+// How long, and how long ago, as the portal itself writes it.
+const DAYS = new Intl.NumberFormat(document.documentElement.lang || "en", {
+  style: "unit",
+  unit: "day",
+  unitDisplay: "long",
+  maximumFractionDigits: 0,
+});
+const AGO = document.documentElement.dataset.ago;
 const STEPS = [
-  [100, 1, "second"],
-  [5400, 60, "minute"],
-  [172800, 3600, "hour"],
-  [Infinity, 86400, "day"],
+  [100, 1, "s"],
+  [5400, 60, "min"],
+  [172800, 3600, "h"],
 ];
-const since = new Intl.RelativeTimeFormat(LANGUAGE, { style: "short", numeric: "always" });
-const lengths = new Map(
-  STEPS.map(([, , unit]) => [
-    unit,
-    new Intl.NumberFormat(LANGUAGE, {
-      style: "unit",
-      unit,
-      unitDisplay: unit === "day" ? "long" : "short",
-      maximumFractionDigits: 0,
-    }),
-  ]),
-);
-
-function step(seconds) {
-  const whole = Math.max(0, seconds);
-  const [, size, unit] = STEPS.find(([end]) => whole < end);
-  return [Math.round(whole / size), unit];
-}
-
-const hard = (text) => text.replaceAll(" ", "\u00a0");
 
 export function span(seconds) {
-  const [count, unit] = step(seconds);
-  return hard(lengths.get(unit).format(count));
+  const whole = Math.max(0, seconds);
+  const found = STEPS.find(([end]) => whole < end);
+  const text = found ? `${Math.round(whole / found[1])} ${found[2]}` : DAYS.format(whole / 86400);
+  return text.replaceAll(" ", "\u00a0");
 }
 
 export function ago(seconds) {
-  const [count, unit] = step(seconds);
-  return hard(since.format(-count, unit));
+  return AGO.replace("{}", span(seconds)).replaceAll(" ", "\u00a0");
 }

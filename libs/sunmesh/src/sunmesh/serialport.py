@@ -116,24 +116,6 @@ class SerialPort:
             raise self._gone(OSError("end of file"))
         return data
 
-    def read_until(self, terminator: bytes, deadline_s: float, limit: int = 512) -> bytes:
-        """Read until ``terminator`` has come, for ``deadline_s`` seconds at most.
-
-        Returns:
-            What came: without the terminator at its end when time or ``limit`` ran out first.
-
-        Raises:
-            TransportError: the port is gone.
-        """
-        deadline = time.monotonic() + deadline_s
-        data = b""
-        while terminator not in data and len(data) < limit:
-            more = self.read_some(deadline, limit - len(data))
-            if not more:
-                break
-            data += more
-        return data
-
     def read_exact(self, count: int, deadline_s: float) -> bytes:
         """Read ``count`` bytes, fewer when ``deadline_s`` seconds run out first.
 
@@ -146,13 +128,6 @@ class SerialPort:
             more = self.read_some(deadline, count - len(data))
             if not more:
                 break
-            data += more
-        return data
-
-    def read_available(self) -> bytes:
-        """What lies in the buffer now, perhaps nothing."""
-        data = b""
-        while more := self.read_some(time.monotonic(), 4096):
             data += more
         return data
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 from sunmesh.database import tables
 from sunmesh.database.energy import Figures
 from sunmesh.house import EnergySection
@@ -225,13 +225,6 @@ def battery_of(connection: Connection, figures: Figures, section: EnergySection)
         if weight:
             capacity = sum(row.capacity_wh * row.confidence for row in rows) / weight
     return Battery(out, full_cycles(out, capacity), capacity, measured)
-
-
-def count_sweeps(connection: Connection) -> int:
-    """How many sweeps are known."""
-    return int(
-        connection.execute(select(func.count()).select_from(tables.battery_sweep)).scalar_one()
-    )
 
 
 def clear_sky(place: Place, start: int, end: int) -> dict[int, float] | None:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -175,8 +175,3 @@ def shape_of(flow: str, longitude: float | None, offset_h: float) -> Shape | Non
         inside = abs(away_h) < DAYLIGHT_H / 2
         weights.append(math.cos(math.pi * away_h / DAYLIGHT_H) if inside else 0.0)
     return weights
-
-
-def devices_in(model: Model) -> Collection[str]:
-    """Devices that feed any flow."""
-    return sorted({feed.device for flow in model.flows.values() for feed in flow.feeds})

@@ -7,7 +7,6 @@ from functools import partial
 
 EPOCH = datetime(1970, 1, 1)
 MILLISECOND = timedelta(milliseconds=1)
-HALF_HOUR = timedelta(minutes=30)
 HOUR_MS = 3_600_000
 
 EARLIEST = 946_684_800_000
@@ -100,7 +99,6 @@ FORMS = (
     "%d-%m-%Y",
     "%Y,%m,%d,%H,%M,%S",
 )
-_ZONED = re.compile(r"(Z|[+-]\d\d:?(\d\d)?)$")
 
 
 def is_plausible(ms: int, now_ms: int) -> str | None:

@@ -273,18 +273,27 @@ def tell(alarm: Alarm, device: str, code: str) -> Told:
     """``alarm`` in the language spoken."""
     own = CODES.get(code)
     if own is None or text.language() == DEFAULT:
-        return Told(alarm.title, alarm.text, alarm.advice)
+        return as_sent(alarm)
     values = {key: written(key, each) for key, each in alarm.data.items()}
     values["device"] = words.title(device)
     title = _fill(own.title, values)
     if not title:
-        return Told(alarm.title, alarm.text, alarm.advice)
+        return as_sent(alarm)
     # an English sentence is no help to who has words of his own for the code
     return Told(
-        f"{title[:1].upper()}{title[1:]}",
+        _capital(title),
         _fill(own.text, values),
         _fill(own.advice, values) or alarm.advice,
     )
+
+
+def as_sent(alarm: Alarm) -> Told:
+    """The words that came with it; they may begin with a device's name."""
+    return Told(_capital(alarm.title), _capital(alarm.text), alarm.advice)
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def name(code: str) -> str:

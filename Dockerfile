@@ -33,7 +33,7 @@ RUN /opt/sunmesh/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.w
     && /opt/sunmesh/bin/python -OO -m compileall -q /opt/sunmesh/lib
 
 FROM python:3.13-slim
-# The public image leaves Python's own bytecode out; compiled in each process it takes 1 MiB in each.
+# The public image leaves Python's own bytecode out; a process that compiles keeps some MiB of that.
 RUN library=$(python -c "import os; print(os.path.dirname(os.__file__))") \
     && python -m compileall -q "$library" && python -OO -m compileall -q "$library"
 COPY --from=installed /opt/sunmesh /opt/sunmesh

@@ -28,7 +28,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
-SCHEMA = "0005"
+SCHEMA = "0006"
 """The newest revision in ``migrations/``; a test compares them."""
 
 MAX_TS = 9_999_999_999_999
@@ -171,6 +171,7 @@ alarm = Table(
     Column("text", Text, nullable=False),
     Column("ts", EpochMs, primary_key=True, autoincrement=False),
     Column("value", Double),
+    Index("ix_alarm_ts", "ts"),
     **OPTIONS,
 )
 """Each raising and each clearing, as it was announced."""
@@ -268,6 +269,7 @@ command = Table(
     Column("value", Text, nullable=False),
     Column("by_whom", String(DEVICE_LENGTH * 2)),
     Column("detail", Text, nullable=False),
+    Index("ix_command_ts", "ts", "stage", "name"),
     **OPTIONS,
 )
 """Each stage of a command's life; ``value`` is JSON. The wish itself is the stage ``requested``."""

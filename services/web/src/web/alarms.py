@@ -451,7 +451,7 @@ class AlarmBook:
         when = self._at(last.end or last.start)
         return _(
             "The last one was “%(title)s” (%(device)s), %(when)s.",
-            title=self._past_told(last).title,
+            title=told.stored(last.device, last.code, last.title).title,
             device=words.title(last.device),
             when=when,
         )
@@ -514,18 +514,12 @@ class AlarmBook:
         rows = [self._past_row(each) for each in found[:PAGE]]
         return Past(rows, devices, device, page, len(found) > PAGE)
 
-    @staticmethod
-    def _past_told(each: PastAlarm) -> told.Told:
-        """An alarm of the history; its values are not kept, so what needs them stays English."""
-        kept = Alarm(each.id, "raised", "info", each.title, each.text, "", each.value)
-        return told.tell(kept, each.device, each.code)
-
     def _past_row(self, each: PastAlarm) -> PastRow:
         lasted = _("not over")
         if each.end is not None:
             seconds = (each.end - each.start) / 1000
             lasted = _("for %(span)s", span=words.age(seconds))
-        own = self._past_told(each)
+        own = told.stored(each.device, each.code, each.title, each.text)
         return PastRow(
             where=words.title(each.device),
             title=own.title,

@@ -296,6 +296,11 @@ def _capital(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
+def stored(device: str, code: str, title: str, text: str = "") -> Told:
+    """An alarm of the history; its values are not kept, so what needs them stays English."""
+    return tell(Alarm("", "raised", "info", title, text, ""), device, code)
+
+
 def name(code: str) -> str:
     """What an alarm is called when nothing is known but its code."""
     own = CODES.get(code)

@@ -1,13 +1,14 @@
 """The pages in a real browser, on a real broker."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import count, islice
 from statistics import median
 from zoneinfo import ZoneInfo
 
 import pytest
 from sunmesh import clock
+from sunmesh.database import tables
 from sunmesh.messages import Info, Sample, Status, encode
 from sunmesh.testing import quickest, wait_for
 
@@ -291,6 +292,49 @@ def test_the_day_is_drawn_and_read_by_keyboard(portal, visit) -> None:
     with page.expect_navigation():
         page.keyboard.press("ArrowRight")
     assert page.url.endswith("/day/2025-06-12")
+
+
+def test_what_happened_is_pinned_and_another_day_drawn(portal, sqlite, visit) -> None:
+    tables.metadata.create_all(sqlite.engine, tables=[tables.alarm, tables.command])
+    hot = {"device": "inverter", "code": "heat_sink_hot", "id": "a1", "severity": "critical"}
+    hot |= {"title": "Inverter is hot", "text": ""}
+    with sqlite.engine.begin() as connection:
+        for hour, state in ((14.5, "raised"), (17.2, "cleared")):
+            moment = datetime(2025, 6, 12, tzinfo=ZONE) + timedelta(hours=hour)
+            row = hot | {"state": state, "ts": clock.epoch_ms(moment)}
+            connection.execute(tables.alarm.insert(), row)
+    seen = visit()
+    page = seen.page
+    page.goto(portal.url + "/day/2025-06-12")
+    page.wait_for_selector("#chart[data-drawn]")
+    assert page.locator("#chart .pin").count() == 2
+    assert page.locator("#legend-up dt").all_inner_texts() == ["Sun"]
+    rows = page.locator("#events li")
+    rows.nth(0).locator("a").focus()
+    assert page.locator("#legend-time").inner_text() == "14:30"
+    line = page.locator("#chart .u-cursor-x").bounding_box()
+    pin = page.locator("#chart .pin.told").bounding_box()
+    assert abs(line["x"] - pin["x"] - pin["width"] / 2) < 2
+    rows.nth(1).hover()
+    assert page.locator("#legend-time").inner_text() == "17:12"
+    page.locator("#chart .pin").nth(0).click()
+    assert page.evaluate("document.activeElement.closest('li').id") == "event-1"
+    page.get_by_label("The other day").fill("2025-06-09")
+    page.get_by_role("button", name="Compare").click()
+    page.wait_for_url("**/day/2025-06-12?with=2025-06-09")
+    page.wait_for_selector("#chart[data-drawn]")
+    assert page.locator("#legend-up dt").all_inner_texts()[-1] == "House, 9 Jun 2025"
+    assert page.locator("#legend-down dt").all_inner_texts()[-1] == "Sun, 9 Jun 2025"
+    assert page.locator(".totals .than").count() == page.locator(".totals tbody tr").count()
+    page.focus("#chart")
+    page.keyboard.press("Home")
+    assert page.locator("#legend-up dd").all_inner_texts()[-1].startswith("400")
+    assert seen.complaints == []
+    plain = visit("phone", java_script_enabled=False).page
+    plain.goto(portal.url + "/day/2025-06-12?with=2025-06-09")
+    assert plain.locator("#events time").all_inner_texts() == ["14:30", "17:12"]
+    plain.get_by_role("link", name="Without the comparison").click()
+    assert plain.url.endswith("/day/2025-06-12")
 
 
 def test_now_is_a_snapshot_without_scripts(portal, house, visit) -> None:

@@ -333,7 +333,7 @@ class Board:
                 yesterday.books,
                 self._capacity,
                 seen,
-                self._before(yesterday, clock.epoch_ms(now) - today.start),
+                self.so_far(yesterday, yesterday.start + clock.epoch_ms(now) - today.start),
                 self._could_give(today, house, clock.epoch_ms(now)),
                 ready=True,
             )
@@ -348,13 +348,13 @@ class Board:
                 self._facts, error=N_("the day could not be summed up; the portal's log says why")
             )
 
-    def _before(self, yesterday: Day, elapsed_ms: int) -> Mapping[str, float]:
-        """Yesterday's energies up to this time of day: of the books, else of its points."""
-        end = min(yesterday.start + elapsed_ms, yesterday.end)
-        if yesterday.books.flags:
+    def so_far(self, day: Day, end: int) -> Mapping[str, float]:
+        """A day's energies before ``end`` [ms]: of the books, else of its points."""
+        end = min(end, day.end)
+        if day.books.flags:
             with suppress(HistoryError), self.history.reading() as connection:
-                return sofar.booked(connection, yesterday.start, end)
-        return sofar.summed(yesterday.points, end)
+                return sofar.booked(connection, day.start, end)
+        return sofar.summed(day.points, end)
 
     def _could_give(self, today: Day, house: House, now: int) -> float | None:
         """What the panels could give; asked now and then, and only while the battery is full."""

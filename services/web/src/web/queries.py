@@ -46,7 +46,8 @@ from sunmesh.database.tables import DIRTY_MS
 from sunmesh.errors import SunmeshError
 from sunmesh.house import Roles, roles
 
-from . import energy, stack
+from . import day_past, energy, stack
+from .day_past import Happened
 from .energy import Books
 from .stack import Bucket, Curve, Point
 from .text import _
@@ -765,6 +766,66 @@ class History:
             .order_by(state.c.ts)
         )
         return [(int(row[0]), str(row[1])) for row in (*earlier, *rows)]
+
+    def recorded(self, days: Sequence[date]) -> list[bool]:
+        """Of which days anything is known of the house: in one question.
+
+        Raises:
+            HistoryError: the database cannot be read.
+        """
+        ids = ", ".join(str(number) for number in self._house_ids())
+        if not ids or not days:
+            return [False] * len(days)
+        tables = [sample, *(table for table in (day_table,) if self._has_rollups())]
+        asked = [
+            " OR ".join(
+                f"EXISTS (SELECT 1 FROM `{table.name}` WHERE series_id IN ({ids})"  # noqa: S608
+                f" AND ts >= {start:d} AND ts < {end:d})"
+                for table in tables
+            )
+            for start, end in (bounds(day, self.zone) for day in days)
+        ]
+        with self.reading() as connection:
+            row = connection.exec_driver_sql(f"SELECT {', '.join(asked)}").one()
+        return [bool(each) for each in row]
+
+    def happened(self, start: int, end: int) -> Happened:
+        """Alarms, commands, modes of inverters and positions of relays in [start, end).
+
+        Nothing of tables that an older recorder does not have.
+
+        Raises:
+            HistoryError: the database cannot be read.
+        """
+        known = self.series()
+        modes = [pair for pair in self.roles().mode if pair in known]
+        relays = [device for device, name in known if name == day_past.POSITION]
+        pairs = [
+            *modes,
+            *((device, day_past.POSITION) for device in relays),
+            *((device, day_past.REASON) for device in relays),
+        ]
+        series = {known[pair]: pair for pair in pairs if pair in known}
+        with self.reading() as connection:
+            stood, cut = day_past.turns(connection, series, start, end)
+        found = Happened(
+            modes=day_past.in_order(day_past.changes(stood[pair]) for pair in modes),
+            positions=day_past.in_order(
+                day_past.changes(
+                    stood[device, day_past.POSITION], stood.get((device, day_past.REASON), ())
+                )
+                for device in relays
+            ),
+            is_cut=cut,
+        )
+        with suppress(HistoryError), self.reading() as connection:
+            alarms, cut = day_past.alarms(connection, start, end)
+            found = replace(found, alarms=alarms, is_cut=found.is_cut or cut)
+        with suppress(HistoryError), self.reading() as connection:
+            switched = [turn.ms for turn in found.positions]
+            commands, cut = day_past.commands(connection, start, end, switched)
+            found = replace(found, commands=commands, is_cut=found.is_cut or cut)
+        return found
 
     # -- what a relay did --------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
-// Draws one day: areas from the middle outwards, gaps as gaps, the state of charge as a line.
-// Every edge comes stacked from the portal.
+// Draws one day: areas from the middle outwards, gaps as gaps, the state of charge as a line, another
+// day's curves over it, and what happened as pins. Every edge comes stacked from the portal; the pins
+// are the rows of the list beneath.
 import "./periods.js";
 
 const holder = document.getElementById("chart");
@@ -15,6 +16,13 @@ const COLOURS = {
   "down.loss": "--unknown",
 };
 const PATTERNS = { battery: "stripes", grid: "dots", unmeasured: "cross", loss: "cross" };
+
+const LINES = {
+  load: { colour: "--load", dash: [9, 4] },
+  sun: { colour: "--late", dash: [2.5, 3.5] },
+};
+const PIN = 21;
+const LEVELS = ["critical", "warning", "info"];
 
 let plot = null;
 let data = null;
@@ -115,11 +123,46 @@ function drawAreas(u) {
   ctx.restore();
 }
 
+function drawLines(u) {
+  const { ctx } = u;
+  const ratio = devicePixelRatio || 1;
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height);
+  ctx.clip();
+  ctx.lineJoin = "round";
+  for (const line of data.lines) {
+    const path = new Path2D();
+    let joined = false;
+    line.edge.forEach((value, i) => {
+      if (value === null) {
+        joined = false;
+        return;
+      }
+      const at = [u.valToPos(data.t[i], "x", true), u.valToPos(value, "w", true)];
+      if (joined) path.lineTo(...at);
+      else path.moveTo(...at);
+      joined = true;
+    });
+    ctx.setLineDash([]);
+    ctx.globalAlpha = 0.85;
+    ctx.strokeStyle = css("--surface");
+    ctx.lineWidth = 3.6 * ratio;
+    ctx.stroke(path);
+    ctx.globalAlpha = 1;
+    ctx.strokeStyle = css(LINES[line.key].colour);
+    ctx.lineWidth = 1.6 * ratio;
+    ctx.setLineDash(LINES[line.key].dash.map((length) => length * ratio));
+    ctx.stroke(path);
+  }
+  ctx.restore();
+}
+
 function spread() {
   let high = 0;
   let low = 0;
-  for (const area of data.areas) {
-    for (const value of area.edge) {
+  for (const curve of [...data.areas, ...data.lines]) {
+    for (const value of curve.edge) {
       if (value > high) high = value;
       if (value < low) low = value;
     }
@@ -190,7 +233,7 @@ function options() {
   return {
     width: holder.clientWidth,
     height: Math.round(Math.min(460, Math.max(290, holder.clientWidth * 0.52))),
-    padding: [10, data.soc ? 0 : 8, 0, 0],
+    padding: [eventRows().length ? PIN + 11 : 10, data.soc ? 0 : 8, 0, 0],
     legend: { show: false },
     cursor: {
       y: false,
@@ -215,7 +258,7 @@ function options() {
 
 const rows = [];
 
-function swatch(area) {
+function swatch(area, line) {
   const canvas = document.createElement("canvas");
   const ratio = devicePixelRatio || 1;
   canvas.width = canvas.height = 14 * ratio;
@@ -225,9 +268,9 @@ function swatch(area) {
     pen.fillStyle = pattern(area);
     pen.fillRect(0, 0, canvas.width, canvas.height);
   } else {
-    pen.strokeStyle = css("--ink");
+    pen.strokeStyle = css(line ? line.colour : "--ink");
     pen.lineWidth = 2 * ratio;
-    pen.setLineDash([5 * ratio, 3 * ratio]);
+    pen.setLineDash((line ? line.dash : [5, 3]).map((length) => length * ratio));
     pen.moveTo(0, 7 * ratio);
     pen.lineTo(14 * ratio, 7 * ratio);
     pen.stroke();
@@ -235,11 +278,11 @@ function swatch(area) {
   return canvas;
 }
 
-function addRow(list, area, name, read, idle, about) {
+function addRow(list, area, name, read, idle, about, line) {
   const row = document.createElement("div");
   const term = document.createElement("dt");
   const value = document.createElement("dd");
-  term.append(swatch(area), name);
+  term.append(swatch(area, line), name);
   if (about) row.title = about;
   value.textContent = idle;
   row.append(term, value);
@@ -263,6 +306,11 @@ function buildLegend() {
     addRow(lists[area.side], area, area.label, read, area.total, area.meaning);
     inner[area.side] = area.edge;
   }
+  for (const line of data.lines) {
+    const read = (i) => power(line.edge[i] === null ? null : Math.abs(line.edge[i]));
+    const list = line.key === "load" ? lists.up : lists.down;
+    addRow(list, null, line.label, read, line.total, "", LINES[line.key]);
+  }
   if (data.soc) {
     const read = (i) => (data.soc[i] === null ? "–" : `${Math.round(data.soc[i])}\u00a0%`);
     const known = data.soc.filter((v) => v !== null);
@@ -274,8 +322,102 @@ function buildLegend() {
 
 function legend(at) {
   const none = at === null || at === undefined;
-  document.getElementById("legend-time").textContent = none ? holder.dataset.all : local(data.t[at]);
+  const shown = pointed ?? (none ? null : data.t[at]);
+  document.getElementById("legend-time").textContent =
+    shown === null ? holder.dataset.all : local(shown);
   for (const row of rows) row.value.textContent = none ? row.idle : row.read(at);
+}
+
+// -- pins -----------------------------------------------------------------------------------------
+
+const events = document.getElementById("events");
+let pins = [];
+let pointed = null; // what happened, while the line stands there
+
+const eventRows = () => [...(events?.querySelectorAll("li[data-t]") || [])];
+
+function weight(row) {
+  const at = LEVELS.indexOf(row.dataset.level);
+  return at < 0 ? (row.dataset.tone === "bad" ? 1 : LEVELS.length) : at;
+}
+
+function drawPins() {
+  pins = [];
+  for (const row of eventRows()) {
+    const left = plot.valToPos(Number(row.dataset.t), "x");
+    const last = pins[pins.length - 1];
+    if (last && left - last.left < PIN) last.rows.push(row);
+    else pins.push({ left, rows: [row] });
+  }
+  for (const pin of pins) {
+    const row = pin.rows.reduce((best, each) => (weight(each) < weight(best) ? each : best));
+    const node = document.createElement("span");
+    node.className = "pin";
+    node.setAttribute("aria-hidden", "true");
+    node.dataset.level = row.dataset.level;
+    node.dataset.tone = row.dataset.tone;
+    node.title = pin.rows
+      .map((each) => each.textContent.trim().replace(/\s+/g, " "))
+      .slice(0, 5)
+      .join("\n");
+    node.append(row.querySelector("svg").cloneNode(true));
+    if (pin.rows.length > 1) {
+      const count = document.createElement("b");
+      count.textContent = String(pin.rows.length);
+      node.append(count);
+    }
+    node.style.left = `${pin.left}px`;
+    node.addEventListener("mousemove", (event) => {
+      event.stopPropagation(); // the line stands where it happened, not where the pointer is
+      point(row);
+    });
+    node.addEventListener("click", () => {
+      row.scrollIntoView({ block: "nearest" });
+      row.querySelector("a").focus({ preventScroll: true });
+    });
+    pin.node = node;
+    plot.over.append(node);
+  }
+  const focused = document.activeElement?.closest("#events li[data-t]");
+  if (focused) point(focused);
+}
+
+function point(row) {
+  if (!plot || !data) return;
+  pointed = row ? Number(row.dataset.t) : null;
+  const left = row ? plot.valToPos(pointed, "x") : -10;
+  plot.setCursor({ left, top: row ? 10 : -10 });
+  pointed = null;
+  for (const each of eventRows()) each.classList.toggle("told", each === row);
+  for (const pin of pins) pin.node.classList.toggle("told", pin.rows.includes(row));
+}
+
+if (events && holder) {
+  const over = (event) => {
+    const row = event.target.closest("li[data-t]");
+    if (row) point(row);
+  };
+  events.addEventListener("pointerover", over);
+  events.addEventListener("focusin", over);
+  events.addEventListener("pointerleave", () => point(null));
+  events.addEventListener("focusout", () => point(null));
+}
+
+// What the portal says of today grows: the list and the totals are taken from the page anew.
+async function renew() {
+  try {
+    const answer = await fetch(location.href, { cache: "no-store" });
+    if (!answer.ok) return;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const id of ["events", "totals"]) {
+      const old = document.getElementById(id);
+      const fresh = page.getElementById(id);
+      if (!old || !fresh || old.contains(document.activeElement)) continue;
+      if (old.innerHTML !== fresh.innerHTML) old.replaceChildren(...fresh.childNodes);
+    }
+  } catch {
+    // the curves say when the portal is away
+  }
 }
 
 // -- life -----------------------------------------------------------------------------------------
@@ -290,6 +432,8 @@ function draw() {
   made.hooks.ready = [
     (u) => {
       plot = u;
+      drawPins(); // from here on it knows where a time is
+      holder.dataset.drawn = String(data.t.length);
     },
   ];
   const areas = made.hooks.drawAxes[0];
@@ -297,11 +441,11 @@ function draw() {
     (u) => {
       plot = u;
       areas(u);
+      drawLines(u);
     },
   ];
   plot = new uPlot(made, columns, holder);
   buildLegend();
-  holder.dataset.drawn = String(data.t.length);
 }
 
 async function load() {
@@ -346,5 +490,11 @@ if (holder) {
   });
   holder.addEventListener("blur", () => plot && plot.setCursor({ left: -10, top: -10 }));
   load();
-  if ("today" in holder.dataset) setInterval(() => document.hidden || load(), 60000);
+  if ("today" in holder.dataset) {
+    setInterval(async () => {
+      if (document.hidden) return;
+      await renew();
+      load();
+    }, 60000);
+  }
 }

@@ -1,7 +1,7 @@
 """Page *Day*: one local day as a stacked chart, its totals, its table."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from http import HTTPStatus
@@ -9,17 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from flask import Blueprint, Response, abort, current_app, redirect, render_template, url_for
+from flask import Blueprint, Response, abort, current_app, redirect, render_template, request
 from sunmesh import clock
 from werkzeug.wrappers import Response as BaseResponse
 
-from .. import words
-from ..energy import Books
+from .. import day_events, words
+from ..app_shell import url_for
+from ..day_beside import Beside, beside, differences, moved, same_time, year_before
+from ..energy import FLOWS, Books
+from ..guard import visitor
 from ..queries import WIDTH_MS, Day, HistoryError
 from ..stack import Point, split, stack
 from ..text import N_, _, gettext, percent
 from ..text import day as words_of_day
-from . import board, csv_file, today
+from . import board, csv_file, now_ms, today
+from .alarms import SEVERITIES
+from .control import controls
 
 blueprint = Blueprint("day", __name__)
 
@@ -44,35 +49,156 @@ DOWN = (
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """One row of the table of totals."""
+    """One row of the table of totals; ``more`` than the other day, which had ``was``."""
 
     label: str
     text: str
     how: str
+    more: str = ""
+    was: str = ""
+
+
+class NoDayError(ValueError):
+    """What somebody wrote is no day that can be shown; the text says why."""
+
+
+def read(text: str) -> date:
+    """The date that somebody wrote.
+
+    Raises:
+        NoDayError: it is none, or none of the past.
+    """
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text, re.ASCII):
+        raise NoDayError(_("“%(text)s” is no date; write it as 2026-11-21.", text=text[:40]))
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise NoDayError(_("The calendar has no %(day)s.", day=text)) from None
+    if day > today():
+        raise NoDayError(_("%(day)s has not happened yet.", day=text))
+    if day < OLDEST:
+        raise NoDayError(_("%(day)s is before any record of this house.", day=text))
+    return day
 
 
 def parse(text: str) -> date:
     """The date in an address; anything else ends as a page that says why."""
-    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
-        abort(
-            HTTPStatus.NOT_FOUND,
-            _("“%(text)s” is no date; write it as 2026-11-21.", text=text[:40]),
-        )
     try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        abort(HTTPStatus.NOT_FOUND, _("The calendar has no %(day)s.", day=text))
-    if day > today():
-        abort(HTTPStatus.NOT_FOUND, _("%(day)s has not happened yet.", day=text))
-    if day < OLDEST:
-        abort(HTTPStatus.NOT_FOUND, _("%(day)s is before any record of this house.", day=text))
-    return day
+        return read(text)
+    except NoDayError as err:
+        abort(HTTPStatus.NOT_FOUND, str(err))
 
 
-def totals(books: Books) -> list[Total]:
-    """The day's energies, only of what exists."""
+@dataclass(frozen=True, slots=True)
+class Against:
+    """The day to compare with.
+
+    Attributes:
+        text: as the address has it.
+        day: its curves and energies; None = there is nothing to compare with.
+        note: why not.
+    """
+
+    text: str = ""
+    day: Day | None = None
+    note: str = ""
+
+    @property
+    def title(self) -> str:
+        """The other day's name in full."""
+        return words_of_day(self.day.date, "long") if self.day else ""
+
+    @property
+    def short(self) -> str:
+        """The other day's name where there is little room."""
+        if self.day is None:
+            return ""
+        is_near = abs((today() - self.day.date).days) < 300
+        return words_of_day(self.day.date, "MMMd" if is_near else "medium")
+
+
+def against(day: date) -> Against:
+    """What the address asks to compare with.
+
+    Raises:
+        HistoryError: the database cannot be read.
+    """
+    asked = request.args.get("with", "").strip()[:40]
+    if not asked:
+        return Against()
+    try:
+        other = read(asked)
+    except NoDayError as err:
+        return Against(asked, note=str(err))
+    if other == day:
+        return Against(asked, note=_("That is this very day."))
+    found = board().history.day(other)
+    if not any(point.known for point in found.points):
+        title = words_of_day(other, "long")
+        return Against(asked, note=_("Nothing was recorded on %(day)s.", day=title))
+    return Against(asked, found)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A day that may be worth comparing with."""
+
+    label: str
+    day: date
+    is_chosen: bool
+
+
+def offers(day: date, chosen: Against) -> list[Offer]:
+    """The days that are near at hand, as far as they were recorded.
+
+    Raises:
+        HistoryError: the database cannot be read.
+    """
+    near = (
+        (_("the day before"), day - timedelta(days=1)),
+        (_("a week before"), day - timedelta(days=7)),
+        (_("a year before"), year_before(day)),
+    )
+    known = board().history.recorded([other for _label, other in near])
+    picked = chosen.day.date if chosen.day else None
+    return [
+        Offer(label, other, other == picked)
+        for (label, other), is_known in zip(near, known, strict=True)
+        if is_known
+    ]
+
+
+def address(to: date, day: date, chosen: Against) -> str:
+    """Another day's page; it is compared with a day as far away as this one's."""
+    other = moved(chosen.day.date, day, to) if chosen.day else None
+    if other is None or not OLDEST <= other <= today():
+        return url_for("day.page", text=to.isoformat())
+    return url_for("day.page", text=to.isoformat(), **{"with": other.isoformat()})
+
+
+def happened(day: Day) -> day_events.Told:
+    """What happened on a day; nothing where that cannot be read."""
+    try:
+        found = board().history.happened(day.start, day.end)
+    except HistoryError:
+        return day_events.Told()
+    live = board().live
+    named = {device.name for device in live.devices(live.state())}
+    made = day_events.events(
+        found,
+        controls().order_row,
+        lambda number: controls().orders.get(number) is not None,
+        named.__contains__,
+        sees_people=visitor() is not None,
+    )
+    return day_events.tell(made, board().zone, is_cut=found.is_cut)
+
+
+def totals(books: Books, other: Mapping[str, float | None] | None = None) -> list[Total]:
+    """The day's energies, only of what exists, beside those of another."""
+    than = differences(books, other) if other else {}
     rows = [
-        Total(label, words.energy(value), books.note(key))
+        Total(label, words.energy(value), books.note(key), *than.get(key, ()))
         for key, label in (
             ("pv", _("Sun")),
             ("load", _("House")),
@@ -84,12 +210,25 @@ def totals(books: Books) -> list[Total]:
         if (value := getattr(books, key)) is not None
     ]
     if books.autarky is not None:
-        rows.append(Total(_("Autarky"), percent(books.autarky), _("share not from the grid")))
+        how = _("share not from the grid")
+        rows.append(Total(_("Autarky"), percent(books.autarky), how, *than.get("autarky", ())))
     if books.own_share is not None:
+        how = _("share of the sun kept")
         rows.append(
-            Total(_("Own consumption"), percent(books.own_share), _("share of the sun kept"))
+            Total(_("Own consumption"), percent(books.own_share), how, *than.get("own_share", ()))
         )
     return rows
+
+
+def energies(other: Day, is_today: bool) -> tuple[Mapping[str, float | None], str]:
+    """The other day's energies, as much of them as this day is old; and until when, as 13:05."""
+    if not is_today:
+        return {flow: getattr(other.books, flow) for flow in FLOWS}, ""
+    now, zone = now_ms(), board().zone
+    end = same_time(now, other.date, zone)
+    if end is None:  # its clocks skipped this hour
+        end = same_time(now + 3_600_000, other.date, zone) or other.end
+    return board().so_far(other, end), f"{words.local(now, zone):%H:%M}"
 
 
 def booked_until(books: Books, is_today: bool) -> str:
@@ -121,10 +260,27 @@ def areas(points: Iterable[Point]) -> dict[str, float]:
     return result
 
 
-def chart(day: Day) -> dict[str, Any]:
+def lines(both: Beside | None, chosen: Against) -> list[dict[str, Any]]:
+    """The other day's curves, as far as it has them."""
+    if both is None or chosen.day is None:
+        return []
+    books = chosen.day.books
+    known = (
+        ("load", _("House, %(day)s", day=chosen.short), both.load, books.load),
+        ("sun", _("Sun, %(day)s", day=chosen.short), both.sun, books.pv),
+    )
+    return [
+        {"key": key, "label": label, "edge": edge, "total": words.energy(kwh)}
+        for key, label, edge, kwh in known
+        if any(edge)
+    ]
+
+
+def chart(day: Day, chosen: Against) -> dict[str, Any]:
     """What the script draws: edges of the areas, curves, and the marks of the time axis."""
     zone = board().zone
-    stacked = stack(day.points)
+    both = beside(day, chosen.day, zone) if chosen.day else None
+    stacked = stack(both.points if both else day.points)
     energies = areas(day.points)
     most = max((kwh for key, kwh in energies.items() if key.startswith("up.")), default=0.0)
     drawn = []
@@ -162,6 +318,7 @@ def chart(day: Day) -> dict[str, Any]:
         "soc": stacked.soc if any(value is not None for value in stacked.soc) else None,
         "offsets": offsets,
         "ticks": ticks,
+        "lines": lines(both, chosen),
     }
 
 
@@ -182,27 +339,40 @@ def page(text: str) -> str:
     data, error = Day(day, 0, 0), ""
     before: date | None = None
     after: date | None = None
+    chosen, near = Against(), list[Offer]()
     try:
         data = board().history.day(day)
         before, after = board().history.neighbours(day)
+        chosen = against(day)
+        near = offers(day, chosen)
     except HistoryError as err:
         error = str(err)
     if day < now and after is None:
         after = now
+    after = after if after is not None and after <= now else None
     hours = round((data.end - data.start) / 3_600_000) if data.end else 24
+    was, until = energies(chosen.day, day == now) if chosen.day else (None, "")
     return render_template(
         "day.html",
         day=day,
         title=words_of_day(day),
         is_today=day == now,
-        before=before,
+        before=address(before, day, chosen) if before else "",
         before_title=words_of_day(before) if before else "",
-        after=after if after is not None and after <= now else None,
+        after=address(after, day, chosen) if after else "",
         after_title=words_of_day(after) if after else "",
         error=error,
         empty=not data.points,
         hours=hours,
-        totals=totals(data.books),
+        happened=day_events.Told() if error else happened(data),
+        severities=SEVERITIES,
+        against=chosen,
+        offers=near,
+        oldest=OLDEST,
+        newest=now,
+        source={"text": day.isoformat(), **({"with": chosen.text} if chosen.day else {})},
+        totals=totals(data.books, was),
+        until=until,
         booked_until=booked_until(data.books, day == now),
         assets=(Path(current_app.static_folder or "") / CHART).is_file(),
     )
@@ -213,9 +383,12 @@ def data(text: str) -> Response:
     """What the chart draws."""
     day = parse(text)
     try:
-        content = chart(board().history.day(day))
+        made, chosen = board().history.day(day), against(day)
     except HistoryError as err:
         abort(HTTPStatus.SERVICE_UNAVAILABLE, str(err))
+    if chosen.note:
+        abort(HTTPStatus.BAD_REQUEST, chosen.note)
+    content = chart(made, chosen)
     return Response(msgspec.json.encode(content), mimetype="application/json")
 
 

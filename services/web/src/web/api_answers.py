@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from datetime import time as time_of_day
+from decimal import Decimal
 from typing import Literal, cast
 
 from sunmesh import clock, messages
@@ -416,6 +417,8 @@ def form_text(value: Value) -> str:
         return "true" if value else "false"
     if isinstance(value, list):
         return json.dumps(value)
+    if isinstance(value, float):
+        return f"{Decimal(repr(value)):f}"  # no exponent, as people write it
     return "" if value is None else str(value)
 
 

@@ -6,6 +6,7 @@ a property of the context (a request, a rendering of the board), not of the proc
 
 import gettext as machinery
 import io
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -147,7 +148,7 @@ _ = gettext
 
 _TYPED = re.compile(
     r"""([-+]?)
-    (\d{0,9} | \d{1,3}(?:(?P<mark>[ '’.,\u00a0\u202f])\d{3})(?:(?P=mark)\d{3}){0,2})
+    (\d{0,400} | \d{1,3}(?:(?P<mark>[ '’.,\u00a0\u202f])\d{3})(?:(?P=mark)\d{3}){0,2})
     (?:(?!(?P=mark))[.,](\d{0,9}))?""",
     re.VERBOSE | re.ASCII,
 )
@@ -165,7 +166,10 @@ def typed(written: str) -> float | None:
         return None
     sign, whole, _mark, part = found.groups()
     digits = re.sub(r"\D", "", whole)
-    return float(f"{sign}{digits or 0}.{part or 0}") if digits or part else None
+    if not digits and not part:
+        return None
+    value = float(f"{sign}{digits or 0}.{part or 0}")
+    return value if math.isfinite(value) else None
 
 
 @cache

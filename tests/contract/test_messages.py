@@ -1,18 +1,24 @@
 """What a collector says is what the contract promises, and the recorder takes all of it.
 
-Each collector polls its own emulator, as in the demo, and its messages are read from the broker.
+Each collector polls its own emulator, as in the demo, and its messages are read from the broker;
+it is asked there for raw answers, too, as the portal asks.
 """
 
+import importlib
+import json
 import math
 import tomllib
 from collections import Counter, defaultdict
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from recorder.codec import read
 from recorder.store import Store
+from sunmesh import clock
+from sunmesh.collector import decode_lines
 from sunmesh.database.migrations import migrate
-from sunmesh.messages import Info, Sample, Settings, Status, decode
+from sunmesh.messages import Frames, Info, Sample, Settings, Status, TraceWish, decode, encode
 from sunmesh.topics import parse
 from sunmesh.vocabulary import POSITIVE, VOCABULARY, Kind
 
@@ -35,15 +41,17 @@ def said():
 
 
 @pytest.fixture(params=COLLECTORS)
-def messages(request, said, launch, emulate, devices, site_file, mesh, eventually):
+def messages(request, said, launch, emulate, devices, site_file, mesh, topics, eventually):
     """The messages of one collector, in their order, after three samples and any settings.
+
+    Under ``frames`` those of a recording of raw answers.
 
     All collectors run at the same time: what takes long is to wait for their devices.
     """
     if said:
         return said[request.param]
     site = site_file(devices())
-    got = {collector: {kind: [] for kind in KINDS} for collector in COLLECTORS}
+    got = {collector: {kind: [] for kind in (*KINDS, "frames")} for collector in COLLECTORS}
     owners = {device_name(collector): got[collector] for collector in COLLECTORS}
 
     def take(message):
@@ -52,8 +60,8 @@ def messages(request, said, launch, emulate, devices, site_file, mesh, eventuall
         owners[address.device.split("-")[0]][address.kind].append(message)
 
     listener = mesh("listener")
-    for kind in KINDS:
-        listener.subscribe(listener.topics.every(kind), take)
+    for kind in (*KINDS, "frames"):
+        listener.subscribe(topics.every(kind), take)
     running = {}
     for collector in COLLECTORS:
         emulate(collector)
@@ -65,8 +73,24 @@ def messages(request, said, launch, emulate, devices, site_file, mesh, eventuall
         has_settings = got[collector]["settings"] or not DEVICES[collector].get("settings", True)
         return max(samples.values(), default=0) >= 3 and has_settings
 
+    def record(collector, seconds):
+        now = clock.now()
+        expires = clock.iso(now + timedelta(seconds=60))
+        wish = TraceWish(f"of-{collector}", seconds, "test", clock.iso(now), expires)
+        listener.publish(topics.trace(device_name(collector)), encode(wish))
+
+    def ends(collector):
+        frames = got[collector]["frames"]
+        return frames and decode(Frames, frames[-1].payload).last
+
+    for collector in COLLECTORS:
+        eventually(lambda c=collector: got[c]["info"], 90, f"{collector} has found its device")
+        record(collector, 600)
     for collector in COLLECTORS:
         eventually(lambda collector=collector: is_complete(collector), 90, f"{collector} speaks")
+        record(collector, 0)
+    for collector in COLLECTORS:
+        eventually(lambda collector=collector: ends(collector), 30, f"{collector} ends")
     for collector in COLLECTORS:
         said[collector] = {kind: list(messages) for kind, messages in got[collector].items()}
     return said[request.param]
@@ -136,3 +160,34 @@ def test_the_recorder_stores_every_message(messages, tmp_path):
     assert store.bad_values == 0
     assert store.write(items).rows == 0
     store.close()
+
+
+@pytest.fixture
+def frames(messages):
+    """The messages of its recording."""
+    return [decode(Frames, message.payload) for message in messages["frames"]]
+
+
+def test_raw_answers_are_records_that_its_own_decode_takes(request, messages, frames):
+    assert [each.seq for each in frames] == list(range(len(frames)))
+    last = frames[-1]
+    assert (last.why, last.damaged, last.left_out) == ("cancelled", 0, 0)
+    about = {"model": decode(Info, messages["info"][0].payload).model}  # the portal adds it, too
+    records = [about | json.loads(bytes(raw)) for each in frames for raw in each.records]
+    assert len(records) == last.answers + last.silent
+    assert last.answers >= 2
+    collector = request.node.callspec.params["messages"]
+    family = importlib.import_module(f"{collector.replace('-', '_')}.__main__").FAMILY
+    answers = [json.loads(line) for line in decode_lines(family, map(json.dumps, records))]
+    assert any("error" not in answer for answer in answers), answers
+    for record, answer in zip(records, answers, strict=True):
+        blanked = "xx" in json.dumps(record)
+        assert "error" not in answer or blanked or answer["error"] == "nak", (record, answer)
+
+
+def test_no_raw_answer_names_the_device(request, messages, frames):
+    serial = decode(Info, messages["info"][0].payload).serial
+    assert serial or request.node.callspec.params["messages"] == "collector-pl80"
+    said = b"".join(bytes(raw) for each in frames for raw in each.records).decode()
+    for form in (str(serial), str(serial).encode().hex()):
+        assert form not in said.replace(" ", "")

@@ -37,6 +37,8 @@ SAMPLE = {
     "notifier's command": TOPICS.command("notifier"),
     "notifier's result": TOPICS.result("notifier"),
     "result": TOPICS.result("inverter"),
+    "trace": TOPICS.trace("inverter"),
+    "frames": TOPICS.frames("inverter"),
     "alarm": TOPICS.alarm("inverter", "overload"),
     "recorder's alarm": TOPICS.alarm("recorder", "spool_full"),
     "notifier's alarm": TOPICS.alarm("notifier", "test"),
@@ -55,9 +57,9 @@ RESULTS = {"result", "notifier's result"}
 SETTINGS = {"settings", "controller's settings"}
 DEVICE = {"telemetry", "info", "device status"} | RESULTS | SETTINGS | ALARMS
 SIMULATED = {"world", "emulator"}
-KEPT = set(SAMPLE) - SIMULATED - {"mbmd", "rules"}
+KEPT = set(SAMPLE) - SIMULATED - {"mbmd", "rules", "trace", "frames"}
 WRITES = {
-    **dict.fromkeys(COLLECTORS, DEVICE | {"emulator"}),
+    **dict.fromkeys(COLLECTORS, DEVICE | {"emulator", "frames"}),
     "group": DEVICE - SETTINGS - RESULTS,
     "grid-relay": DEVICE - SETTINGS,
     "controller": COMMANDS | ALARMS | {"decision", "rules", "controller's settings"},
@@ -65,15 +67,15 @@ WRITES = {
     "bookkeeper": set(),
     "watch": ALARMS,
     "notifier": {"notifier's alarm", "notifier's result", "ack", "delivery"},
-    "web": COMMANDS | {"ack"},
+    "web": COMMANDS | {"ack", "trace"},
     "simulator": SIMULATED,
     "home-assistant": COMMANDS,
     "mbmd": {"mbmd"},
     "healthcheck": set(),
 }
 READS = {
-    **dict.fromkeys(COLLECTORS, SIMULATED | COMMANDS | ALARMS),
-    "collector-meter": SIMULATED | COMMANDS | ALARMS | {"mbmd"},
+    **dict.fromkeys(COLLECTORS, SIMULATED | COMMANDS | ALARMS | {"trace"}),
+    "collector-meter": SIMULATED | COMMANDS | ALARMS | {"trace", "mbmd"},
     "group": {"telemetry", "device status"} | ALARMS,
     "grid-relay": COMMANDS | ALARMS | {"telemetry"},
     "controller": DEVICE | {"controller's command", "decision", "own status"},
@@ -81,7 +83,7 @@ READS = {
     "bookkeeper": set(),
     "watch": DEVICE | OWN,
     "notifier": ALARMS | OWN | {"ack", "delivery", "notifier's command"},
-    "web": KEPT - COMMANDS | OWN | {"rules"},
+    "web": KEPT - COMMANDS | OWN | {"rules", "frames"},
     "simulator": SIMULATED,
     "home-assistant": DEVICE | {"ack", "delivery"} | OWN,
     "mbmd": set(),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from collector_axpert.__main__ import FAMILY
 from collector_axpert.config import AxpertDevice
+from collector_axpert.survey import overheard
 from sunmesh import collector, config
 from sunmesh.errors import ConfigError
 
@@ -156,3 +157,19 @@ def test_emulate_listens_on_a_socket_and_says_what_is_wrong(tmp_path, free_port)
     for mode, complaint in (("obey", "the modes are"), ("revert:soon", "no seconds")):
         with pytest.raises(ConfigError, match=complaint):
             verb("emulate", "--pty", tmp_path / "x", "--mode", mode)
+
+
+def test_an_overheard_answer_says_what_is_wrong_and_names_nobody():
+    qid = "2839323933333333303130353031bb070d"
+    assert overheard("QMOD", bytes.fromhex("2842e7c90d")) == {
+        "command": "QMOD",
+        "hex": "2842e7c90d",
+        "crc": "ok",
+    }
+    assert overheard("QMOD", bytes.fromhex("2843e7c90d"))["error"] == "crc"
+    assert "error" not in overheard("QLT", bytes.fromhex("284e414b73730d"))  # NAK: it has none
+    assert overheard("QMOD", b"")["hex"] == ""
+    for damaged in (qid, qid[:-8] + "00" + qid[-6:]):
+        told = overheard("QID", bytes.fromhex(damaged))
+        assert told["blanked"]
+        assert "39323933" not in told["hex"]

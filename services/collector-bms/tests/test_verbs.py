@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from collector_bms import a5, registers
 from collector_bms.__main__ import FAMILY, pollers
 from collector_bms.config import BmsDevice
 from collector_bms.emulator import Bank
+from collector_bms.shared import Context
+from collector_bms.survey import overheard
 from sunmesh import collector, config
 from sunmesh.errors import ConfigError
 
@@ -225,3 +228,25 @@ def test_emulate_listens_on_a_socket_and_says_what_is_wrong(tmp_path, free_port)
     assert json.loads(found.stdout)["serial"] == "SUNMESH-04"
     with pytest.raises(ConfigError, match="the kinds are"):
         verb("emulate", "--pty", tmp_path / "x", "--fault", "bits")
+
+
+def test_an_overheard_answer_says_what_is_wrong_and_names_no_pack():
+    context = Context(cells=16, sensors=2)
+    reply = bytes.fromhex(REPLY)
+    code = a5.frame(1, 0x57, b"\x01DL12345")
+    told = overheard(a5.FrameQuery(0x90, 0x40, context), reply)
+    assert (told["protocol"], bytes.fromhex(told["reply"])) == ("a5", reply)
+    assert told["context"] == {"cells": 16, "temp_sensors": 2}
+    assert "error" not in told
+    assert FAMILY.decode(told)["values"]["battery_voltage_v"] == 52.8
+    assert overheard(a5.FrameQuery(0x90, 0x40, context), reply[:-1] + b"\0")["error"] == "crc"
+    for command, raw in ((0x57, code), (0x90, code + reply), (0x90, reply + code)):
+        told = overheard(a5.FrameQuery(command, 0x40, context), raw)
+        assert set(told["reply"]) == {"x", " "}, "also where it comes in another's place"
+
+
+@pytest.mark.parametrize(("start", "is_blanked"), [(0x30, False), (0x178, True), (0x1A0, True)])
+def test_registers_that_name_the_pack_are_blanked(start, is_blanked):
+    head = bytes((0x81, 3)) + start.to_bytes(2, "big") + (4).to_bytes(2, "big")
+    query = registers.RegisterQuery(head + registers.crc16(head), Context())
+    assert ("xx" in overheard(query, b"\x51\x03\x08DL12345x..")["reply"]) == is_blanked

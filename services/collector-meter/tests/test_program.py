@@ -12,6 +12,7 @@ import pytest
 from collector_meter.__main__ import FAMILY
 from collector_meter.config import MeterDevice
 from collector_meter.service import Meter
+from collector_meter.survey import overheard
 from collector_meter.transport import Link, bus_of
 from sunmesh import collector
 from sunmesh.messages import Health, Info, Sample, ServiceStatus, Settings, Status, decode
@@ -188,3 +189,18 @@ def test_the_emulator_follows_the_simulated_house(tmp_path, mesh, site_file, top
         source.open()
         eventually(lambda: source.poll().values["grid_power_w"] == -777.25)
         source.close()
+
+
+def test_an_overheard_answer_says_what_is_wrong_and_hides_the_serial_number():
+    wired = MeterDevice(model="SDM230", port="/dev/serial/by-id/x", role="pv")
+    request, reply = bytes.fromhex("01040000000271cb"), bytes.fromhex("010404436633341b38")
+    told = overheard(wired, request, reply)
+    assert FAMILY.decode(told)["values"] == {"grid_voltage_v": pytest.approx(230.2)}
+    assert "error" not in told
+    assert overheard(wired, request, reply[:-1] + b"\0")["error"] == "crc"
+    framed = MeterDevice(model="SDM230", port="tcp://gateway:502", role="pv")
+    head = bytes.fromhex("000700000006")
+    assert overheard(framed, head + request[:-2], head + reply[:-2]) == told
+    assert overheard(framed, head + request[:-2], b"")["reply"] == ""
+    serial = overheard(wired, bytes.fromhex("0103fc000002"), bytes.fromhex("01030400b5a1f21234"))
+    assert serial["reply"] == "01 03 04" + " xx" * 6

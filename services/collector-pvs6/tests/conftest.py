@@ -13,6 +13,7 @@ from collector_pvs6.server import Server, make_certificate
 from collector_pvs6.service import Pvs6
 from collector_pvs6.transport import ClosedError, Reply
 from sunmesh.errors import FrameError, TransportError
+from sunmesh.tap import Tap
 
 NOON = datetime(2026, 6, 21, 18, 0, tzinfo=UTC)
 
@@ -37,6 +38,7 @@ class Wire:
         self.pvs = pvs
         self.faults = faults or WebFaults()
         self.counters = Counter()
+        self.tap = Tap()
         self.pin = "f" * 64
         self.scheme = "https"
         self.ports = {"https", "http"} if pvs.firmware == "new" else {"http"}

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from collector_pvs6.__main__ import FAMILY, pollers
+from collector_pvs6.__main__ import FAMILY, capture, pollers
 from collector_pvs6.config import Pvs6Device
 from sunmesh import collector, config
 from sunmesh.errors import ConfigError
@@ -232,3 +232,16 @@ def test_emulate_keeps_its_certificate_and_says_what_is_wrong(tmp_path, free_por
     ):
         with pytest.raises(ConfigError, match=complaint):
             verb(*arguments)
+
+
+def test_an_overheard_answer_says_what_is_wrong_and_each_serial_number_becomes_one_other():
+    make = capture()
+    body = {"devices": [{"SERIAL": "E00121852014567"}]}
+    first = make({"request": "GET /", "status": 200, "body": body}, json.dumps(body))
+    later = {"request": "GET /", "status": 200, "body": {"DESCR": "Inverter E00121852014567"}}
+    assert first["body"] == {"devices": [{"SERIAL": "E00000000000001"}]}
+    assert make(later, json.dumps(later["body"]))["body"] == {"DESCR": "Inverter E00000000000001"}
+    assert "error" not in first
+    assert make({"request": "GET /", "status": 500, "text": "x"}, "x")["error"] == "http"
+    assert make({"request": "GET /", "status": 200, "text": "{"}, "{")["error"] == "json"
+    assert "error" not in make({"request": "GET /", "status": 403, "text": "no"}, "no")

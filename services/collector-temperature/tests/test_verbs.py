@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from collector_temperature.__main__ import FAMILY, pollers
 from collector_temperature.config import TemperatureDevice
+from collector_temperature.survey import overheard
 from sunmesh import collector, config
 from sunmesh.errors import ConfigError
 
@@ -137,3 +138,14 @@ def test_emulate_says_what_is_wrong(tmp_path):
         verb("emulate", "--root", tmp_path, "--sensor", ROM, "--fault", "bits")
     with pytest.raises(ConfigError, match="needs --sensor"):
         verb("emulate", "--root", tmp_path)
+
+
+WARM = "61 01 4b 46 7f ff 0f 10 02 : crc=02 YES\n61 01 4b 46 7f ff 0f 10 02 t=22062\n"
+POWER_ON = "50 05 4b 46 7f ff 0c 10 1c : crc=1c YES\n50 05 4b 46 7f ff 0c 10 1c t=85000\n"
+
+
+def test_an_overheard_text_says_what_is_wrong_and_names_no_sensor():
+    good = overheard("28-000006b67845", WARM)
+    assert (good["device"], "error" in good) == ("28-xxxxxxxxxxxx", False)
+    cold = overheard("28-000006b67845", POWER_ON)
+    assert cold["error"] == "power_on"

@@ -280,6 +280,51 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str = ""
 
 
+class TraceWish(msgspec.Struct, frozen=True):
+    """Somebody wants a device's raw answers: ``<device>/trace``.
+
+    Attributes:
+        id: of the recording; the same once more with ``seconds`` = 0 ends it.
+        seconds: for how long, 600 at most.
+        by: who wants them.
+        ts: when it was asked.
+        expires: not to be begun after that.
+    """
+
+    id: str
+    seconds: float
+    by: str
+    ts: str
+    expires: str
+
+
+class Frames(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Raw answers of a device since the message before: ``<device>/trace/frames``.
+
+    Attributes:
+        id: of the recording.
+        seq: of this message, from 0; a gap means that one was lost.
+        ts: when it was sent.
+        records: as in a capture file, each with ``at_s`` since the beginning.
+        answers, damaged, silent: how many came until now, how many of them cannot be read, and how
+            many questions were not answered.
+        left_out: records that were too many or too large.
+        last: nothing more comes.
+        why: it ended before its time, or was never begun.
+    """
+
+    id: str
+    seq: int
+    ts: str
+    records: list[msgspec.Raw] = []
+    answers: int = 0
+    damaged: int = 0
+    silent: int = 0
+    left_out: int = 0
+    last: bool = False
+    why: str = ""
+
+
 M = TypeVar("M", bound=msgspec.Struct)
 
 _encoder = msgspec.json.Encoder()

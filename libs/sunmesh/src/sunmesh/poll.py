@@ -20,6 +20,8 @@ from .voice import Condition, Member, Reading, Voice, withdrawn
 if TYPE_CHECKING:
     from .commands.control import Control
     from .commands.desk import Desk
+    from .tap import Capture, Tap
+    from .trace import Tracer
 
 __all__ = ["Condition", "Member", "Poller", "Reading", "Source", "withdrawn"]
 
@@ -90,6 +92,8 @@ class Poller:
         member_alarm_after_s: the same for a member that is lost while ``device`` answers.
         control: what puts settings into it; None where no command is taken.
         why_no_commands: what such a command is told.
+        tap: where the link shows each exchange; None where it cannot be recorded while it runs.
+        capture: gives, for one recording, what makes records of them.
     """
 
     def __init__(
@@ -105,6 +109,8 @@ class Poller:
         member_alarm_after_s: float = ALARM_AFTER_S,
         control: "Control | None" = None,
         why_no_commands: str = "nothing of this device can be set",
+        tap: "Tap | None" = None,
+        capture: "Callable[[], Capture] | None" = None,
     ) -> None:
         """Nothing is opened before :meth:`run`."""
         self.device = device
@@ -129,15 +135,19 @@ class Poller:
         self._control = control
         self._why_no_commands = why_no_commands
         self._refuser: Desk | None = None
+        self._tap, self._capture = tap, capture
+        self._tracer: Tracer | None = None
+        self._serials: set[str] = set()
         if control is not None:
             control.actuator.between = self._obey
 
     def listen(self) -> None:
         """Hear the device's commands; without a ``control`` each is refused in words.
 
-        And of the alarms that an earlier run left.
+        And of the alarms that an earlier run left, and of who wants its raw answers.
         """
         self._voice.listen()
+        self._mesh.subscribe(self._mesh.topics.trace(self.device), self._trace, as_published=True)
         if self._control is not None:
             self._control.listen()
         else:
@@ -168,6 +178,8 @@ class Poller:
         """Say that nobody polls any more; also of a round that is still waiting for an answer."""
         if self._control is not None:
             self._control.lost("the collector was stopped")
+        if self._tracer is not None:
+            self._tracer.end("the collector was stopped")
         with self._saying:
             self._has_ended = True
             for voice in (self._voice, *self._members.values()):
@@ -217,6 +229,15 @@ class Poller:
             self._refuser = Desk(self._mesh, self.device, no)
         self._refuser.hear(message)
 
+    # -- raw answers -------------------------------------------------------------------------------
+
+    def _trace(self, message: Message) -> None:
+        if self._tracer is None:
+            from .trace import Tracer  # only where somebody asks
+
+            self._tracer = Tracer(self._mesh, self.device, self._tap, self._capture, self._serials)
+        self._tracer.hear(message)
+
     # -- one round ---------------------------------------------------------------------------------
 
     def _round(self) -> None:
@@ -225,7 +246,10 @@ class Poller:
         self._pause_s = 0.0
         try:
             if not self._open:
-                self._voice.introduce(self._source.open())
+                info = self._source.open()
+                if info.serial:
+                    self._serials.add(info.serial)
+                self._voice.introduce(info)
                 self._open = True
                 self._settings_due = 0.0
             done = self._done

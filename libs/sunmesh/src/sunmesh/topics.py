@@ -13,7 +13,7 @@ NAME = re.compile(r"[a-z0-9-]{1,32}")
 RESERVED = frozenset({"services", "alarms", "decisions", "rules", "sim"})
 """Second levels that are no devices; a device of that name is refused in the configuration."""
 
-DEVICE_KINDS = ("telemetry", "info", "settings", "status", "command")
+DEVICE_KINDS = ("telemetry", "info", "settings", "status", "command", "trace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,9 @@ class Address:
 
     Attributes:
         site: the site's name.
-        kind: ``telemetry``, ``info``, ``settings``, ``status``, ``command``, ``result``, ``alarm``,
-            ``alarm_ack``, ``alarm_delivery``, ``service_status``, ``service_health``,
-            ``service_log``, ``decision``, ``rules`` or ``sim``.
+        kind: ``telemetry``, ``info``, ``settings``, ``status``, ``command``, ``result``, ``trace``,
+            ``frames``, ``alarm``, ``alarm_ack``, ``alarm_delivery``, ``service_status``,
+            ``service_health``, ``service_log``, ``decision``, ``rules`` or ``sim``.
         device: the device; the service or the rule where the kind speaks of those.
         code: the alarm's code; ``book`` or ``replay`` of rules; the rest of the path for ``sim``;
             empty otherwise.
@@ -71,6 +71,14 @@ class Topics:
         """Each stage of a command's life."""
         return f"{self.root}/{device}/command/result"
 
+    def trace(self, device: str) -> str:
+        """Somebody wants the device's raw answers for some minutes; never retained."""
+        return f"{self.root}/{device}/trace"
+
+    def frames(self, device: str) -> str:
+        """These raw answers, and how many there are."""
+        return f"{self.root}/{device}/trace/frames"
+
     def alarm(self, device: str, code: str) -> str:
         """One alarm, raised or cleared; retained."""
         return f"{self.root}/alarms/{device}/{code}"
@@ -116,6 +124,7 @@ class Topics:
         patterns = {kind: f"{self.root}/+/{kind}" for kind in DEVICE_KINDS}
         patterns |= {
             "result": f"{self.root}/+/command/result",
+            "frames": f"{self.root}/+/trace/frames",
             "alarm": f"{self.root}/alarms/+/+",
             "alarm_ack": f"{self.root}/alarms/+/+/ack",
             "alarm_delivery": f"{self.root}/alarms/+/+/delivery",
@@ -152,6 +161,8 @@ def parse(topic: str) -> Address | None:
             return Address(site, "rules", "", code)
         case [device, "command", "result"] if device not in RESERVED:
             return Address(site, "result", device)
+        case [device, "trace", "frames"] if device not in RESERVED:
+            return Address(site, "frames", device)
         case [device, kind] if device not in RESERVED and kind in DEVICE_KINDS:
             return Address(site, kind, device)
     return None

@@ -10,6 +10,7 @@ from sunmesh.config import Site
 from sunmesh.errors import ConfigError, FrameError
 from sunmesh.mqtt import Mesh
 from sunmesh.poll import Poller
+from sunmesh.tap import Capture
 
 from . import __version__, codec
 from .config import AxpertDevice
@@ -37,6 +38,8 @@ def pollers(site: Site, mesh: Mesh) -> list[Poller]:
             settings_interval_s=config.settings_interval_s,
             control=control_of(site, mesh, device, source, config),
             why_no_commands="control = false in the configuration: nothing is set",
+            tap=link.tap,
+            capture=capture,
         )
         link.counters.update(poller.counters)
         poller.counters = link.counters  # one set, for the health message
@@ -61,6 +64,13 @@ def control_of(
         state_dir=config.state_dir,
         fresh_s=min(2 * config.settings_interval_s, 120.0),
     )
+
+
+def capture() -> Capture:
+    """What makes records of the answers that the running collector gets."""
+    from .survey import overheard  # only where somebody asks for them
+
+    return overheard
 
 
 def decode(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -95,6 +95,17 @@ def capture(command: str, raw: bytes) -> dict[str, Any]:
     return result
 
 
+def overheard(command: str, raw: bytes) -> dict[str, Any]:
+    """The record of an answer that the running collector got; ``error`` where it says nothing."""
+    result = capture(command, raw)
+    try:
+        codec.decode(command, raw)
+    except FrameError as err:
+        if err.kind not in ("nak", "unsupported"):
+            result["error"] = err.kind
+    return result
+
+
 def _blanked(raw: bytes, command: str, *, whole: bool) -> dict[str, Any]:
     """``hex`` with ``xx`` for serial number and checksum; for all of it where it is damaged."""
     start = 5 if command.startswith("^") else 1  # ^Dnnn, or the bracket

@@ -16,6 +16,7 @@ from typing import Protocol
 from sunmesh.errors import FrameError, TransportError
 from sunmesh.portlock import PortLock
 from sunmesh.serialport import SerialPort
+from sunmesh.tap import Tap
 
 from . import codec, tables
 from .config import AxpertDevice
@@ -151,12 +152,14 @@ class Link:
 
     Attributes:
         counters: damaged answers by kind, retries, time-outs.
+        tap: is shown each exchange.
     """
 
     def __init__(self, port: Port) -> None:
         """``port`` is opened by :meth:`open`."""
         self._port = port
         self.counters: Counter[str] = Counter()
+        self.tap = Tap()
 
     def open(self) -> None:
         """Open the port.
@@ -222,6 +225,7 @@ class Link:
         raw = self._port.read_some(deadline)
         if not raw:
             self.counters["timeouts"] += 1
+            self.tap(command, raw)
             raise TransportError(f"no answer to {command} within {wait_s:g} s")
         while not codec.is_complete(raw, command) and len(raw) <= codec.LIMIT:
             more = self._port.read_some(min(deadline, time.monotonic() + GAP_S))
@@ -229,4 +233,5 @@ class Link:
                 break
             raw += more
         log.debug("%s: %s", command, raw.hex())
+        self.tap(command, raw)
         return raw

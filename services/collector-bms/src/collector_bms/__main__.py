@@ -12,6 +12,7 @@ from sunmesh.errors import ConfigError, FrameError
 from sunmesh.mqtt import Mesh
 from sunmesh.poll import Poller
 from sunmesh.serialport import SerialPort
+from sunmesh.tap import Capture
 
 from . import __version__
 from .config import BmsDevice
@@ -63,6 +64,8 @@ def pollers(site: Site, mesh: Mesh) -> list[Poller]:
             settings_interval_s=config.settings_interval_s,
             control=control_of(site, mesh, device, source, config),
             why_no_commands="control = false in the configuration: nothing is switched",
+            tap=link.tap,
+            capture=capture,
         )
         link.counters.update(poller.counters)
         poller.counters = link.counters  # one set, for the health message
@@ -86,6 +89,13 @@ def control_of(
         budget=config.write_budget,
         state_dir=config.state_dir,
     )
+
+
+def capture() -> Capture:
+    """What makes records of the answers that the running collector gets."""
+    from .survey import overheard  # only where somebody asks for them
+
+    return overheard
 
 
 def decode(request: Mapping[str, Any]) -> dict[str, Any]:

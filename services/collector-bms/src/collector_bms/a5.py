@@ -102,7 +102,7 @@ class FrameQuery:
         self.request = frame(host, command, data)
         self.command = command
         self.frames_seen = 0
-        self._context = context
+        self.context = context
         self._board = board_of(host)
         self._head = bytes((self._board, command))
         self._needed = frames_needed(command, context)
@@ -175,7 +175,7 @@ class FrameQuery:
 
     def _read(self, payloads: Iterable[bytes]) -> Values:
         try:
-            return _read_payloads(self.command, list(payloads), self._context)
+            return _read_payloads(self.command, list(payloads), self.context)
         except ValueError as err:
             raise FrameError("implausible", f"0x{self.command:02X}: {err}") from err
 

@@ -58,7 +58,7 @@ class RegisterQuery:
         if request[1] not in (READ, WRITE):
             raise FrameError("unsupported", f"function {request[1]} is not read")
         self.request = request
-        self._context = context
+        self.context = context
         self._address = request[0] - REQUEST_OFFSET + REPLY_OFFSET
         self._function = request[1]
         self._start = int.from_bytes(request[2:4], "big")
@@ -93,7 +93,7 @@ class RegisterQuery:
         words = [int.from_bytes(data[at : at + 2], "big") for at in range(0, len(data), 2)]
         registers = {self._start + at: word for at, word in enumerate(words)}
         try:
-            return read_registers(registers, self._context)
+            return read_registers(registers, self.context)
         except ValueError as err:
             raise FrameError("implausible", f"0x81: {err}") from err
 

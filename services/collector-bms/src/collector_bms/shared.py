@@ -53,6 +53,11 @@ class Query(Protocol):
         ...
 
     @property
+    def context(self) -> Context:
+        """What must be known to read its answer."""
+        ...
+
+    @property
     def settle_s(self) -> float:
         """How long the line must be silent after a complete answer: more may follow [s]."""
         ...

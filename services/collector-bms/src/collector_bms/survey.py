@@ -1,19 +1,25 @@
 """``probe`` and ``record``: every question once, to see what a pack is and to keep what it said."""
 
 import contextlib
+import re
 from typing import Any
 
 from sunmesh import clock
 from sunmesh.errors import FrameError, TransportError
 from sunmesh.messages import Info
 
+from . import a5, codec
 from .config import BmsDevice
-from .service import Daly, Question
+from .service import BLOCKS, Daly, Question
 from .shared import Query
 from .transport import Bus, Link, NoAnswer
 
-NAMES = {0x57: "battery code", "versions": "serial number and battery code"}
+CODE = 0x57
+NAMES = {CODE: "battery code", "versions": "serial number and battery code"}
 """Answers that tell one pack from another."""
+
+_CODE = re.compile(rb"\xa5.\x57\x08", re.DOTALL)
+"""How a frame with a battery code begins."""
 
 SILENT_IN_A_ROW = 4
 """After so many questions without an answer the rest is not put."""
@@ -87,6 +93,39 @@ def record(config: BmsDevice, bus: Bus, model: str) -> list[dict[str, Any]]:
         return records
     finally:
         link.close()
+
+
+def overheard(query: Query, raw: bytes) -> dict[str, Any]:
+    """The record of an answer that the running collector got; ``error`` where it says nothing.
+
+    On a shared line a pack's code may also come late, in the place of another pack's answer.
+    """
+    context = query.context
+    result: dict[str, Any] = {
+        "protocol": "a5" if query.request[:1] == bytes((a5.START,)) else "0x81",
+        "request": query.request.hex(" "),
+        "reply": raw.hex(" "),
+        "context": {"cells": context.cells, "temp_sensors": context.sensors},
+        "current_sign": "inverted" if context.inverted else "normal",
+        "balance_order": context.balance_order,
+    }
+    if _names_pack(query.request) or _CODE.search(raw):
+        result |= {"reply": " ".join(["xx"] * len(raw)), "note": "what names the pack is blanked"}
+    try:
+        codec.decode(query.request, raw, context)
+    except FrameError as err:
+        if err.kind not in ("exception", "unsupported"):
+            result["error"] = err.kind
+    return result
+
+
+def _names_pack(request: bytes) -> bool:
+    """Whether the answer to ``request`` holds the battery code, or may."""
+    if request[:1] == bytes((a5.START,)):
+        return request[2:3] == bytes((CODE,))
+    start, count = int.from_bytes(request[2:4], "big"), int.from_bytes(request[4:6], "big")
+    first, length = BLOCKS["versions"]
+    return start < first + length and first < start + count
 
 
 def _open(source: Daly) -> Info:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from sunmesh.errors import FrameError, TransportError
+from sunmesh.tap import Tap
 
 from .shared import LIMIT, Query
 from .tables import Values
@@ -155,6 +156,7 @@ class Link:
 
     Attributes:
         counters: damaged answers by kind, retries, and time-outs.
+        tap: is shown each exchange.
     """
 
     def __init__(self, bus: Bus, timeout_s: float) -> None:
@@ -162,6 +164,7 @@ class Link:
         self._bus = bus
         self._timeout_s = timeout_s
         self.counters: Counter[str] = Counter()
+        self.tap = Tap()
 
     def open(self) -> None:
         """Open the port, unless another pack has done so.
@@ -216,7 +219,10 @@ class Link:
     def exchange(self, query: Query, sent: Callable[[], None] = lambda: None) -> bytes:
         """The bytes that answer ``query``; see :meth:`Bus.exchange`."""
         try:
-            return self._bus.exchange(query, self._timeout_s, sent)
+            raw = self._bus.exchange(query, self._timeout_s, sent)
         except NoAnswer:
             self.counters["timeouts"] += 1
+            self.tap(query, b"")
             raise
+        self.tap(query, raw)
+        return raw

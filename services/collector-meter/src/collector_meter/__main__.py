@@ -4,6 +4,7 @@ import argparse
 import os
 import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sunmesh import collector, service
@@ -11,6 +12,7 @@ from sunmesh.config import BrokerSection, Site
 from sunmesh.errors import ConfigError, FrameError
 from sunmesh.mqtt import Mesh
 from sunmesh.poll import Poller
+from sunmesh.tap import Capture
 
 from . import __version__, codec, frames, tables
 from .config import MeterDevice
@@ -34,11 +36,13 @@ def pollers(site: Site, mesh: Mesh) -> list[Poller]:
     result = []
     for device, config in devices.items():
         source: Meter | Rest | Mqtt
+        tap = None
         if config.source == "modbus":
             line = _line_of(config)
             if line not in buses:
                 buses[line] = bus_of(config, f"{NAME} for {device}")
-            source = Meter(config, Link(buses[line], config.address))
+            link = Link(buses[line], config.address)
+            source, tap = Meter(config, link), link.tap
         else:
             source = _mbmd(site, mesh, device, config)
         poller = Poller(
@@ -47,11 +51,20 @@ def pollers(site: Site, mesh: Mesh) -> list[Poller]:
             mesh,
             interval_s=config.poll_interval_s,
             settings_interval_s=config.settings_interval_s,
+            tap=tap,
+            capture=partial(capture, config),
         )
         source.counters.update(poller.counters)
         poller.counters = source.counters  # one set, for the health message
         result.append(poller)
     return result
+
+
+def capture(config: MeterDevice) -> Capture:
+    """What makes records of the answers that the running collector gets."""
+    from .survey import overheard  # only where somebody asks for them
+
+    return partial(overheard, config)
 
 
 def _line_of(config: MeterDevice) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from sunmesh import clock
@@ -132,6 +133,19 @@ def record(config: MeterDevice) -> list[dict[str, Any]]:
     finally:
         link.close()
     return records
+
+
+def overheard(config: MeterDevice, request: bytes, raw: bytes) -> dict[str, Any]:
+    """The record of an answer that the running collector got; ``error`` where it says nothing."""
+    if urlsplit(config.port or "").scheme == "tcp":
+        request, raw = _as_rtu(request), _as_rtu(raw) if raw else raw
+    result = {**capture(config, request, raw), "role": config.role, "invert": config.invert}
+    try:
+        frames.Rtu().registers(request, raw)
+    except FrameError as err:
+        if err.kind != "exception":
+            result["error"] = err.kind
+    return result
 
 
 def _as_rtu(frame: bytes) -> bytes:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from sunmesh.errors import FrameError, TransportError
 from sunmesh.serialport import SerialPort
+from sunmesh.tap import Tap
 
 from . import frames
 from .config import MeterDevice
@@ -272,6 +273,7 @@ class Link:
 
     Attributes:
         counters: damaged answers by kind, retries, and time-outs.
+        tap: is shown each exchange.
     """
 
     def __init__(self, bus: Bus, unit: int) -> None:
@@ -279,6 +281,7 @@ class Link:
         self.bus = bus
         self.unit = unit
         self.counters: Counter[str] = Counter()
+        self.tap = Tap()
 
     @property
     def protocol(self) -> str:
@@ -330,7 +333,9 @@ class Link:
             request, raw = self.bus.exchange(self.unit, block)
         except TransportError:
             self.counters["timeouts"] += 1
+            self.tap(self.bus.framing.request(self.unit, block), b"")
             raise
+        self.tap(request, raw)
         return self.bus.framing.registers(request, raw)
 
 

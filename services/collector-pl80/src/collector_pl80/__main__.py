@@ -5,12 +5,14 @@ import logging
 import os
 import threading
 import time
+from functools import partial
 from typing import Any
 
 from sunmesh import collector, service
 from sunmesh.config import ZONES, Site
 from sunmesh.mqtt import Mesh
 from sunmesh.poll import Poller
+from sunmesh.tap import Capture
 
 from . import __version__, codec
 from .config import Pl80Device
@@ -31,17 +33,27 @@ def pollers(site: Site, mesh: Mesh) -> list[Poller]:
     result = []
     for device, config in site.devices_of("pl80", Pl80Device).items():
         link = Link(port_of(config, f"{NAME} for {device}"), config.baud)
+        source = Pl80(config, link)
         poller = Poller(
             device,
-            Pl80(config, link),
+            source,
             mesh,
             interval_s=config.poll_interval_s,
             settings_interval_s=config.settings_interval_s,
+            tap=link.tap,
+            capture=partial(capture, source),
         )
         link.counters.update(poller.counters)
         poller.counters = link.counters  # one set, for the health message
         result.append(poller)
     return result
+
+
+def capture(source: Pl80) -> Capture:
+    """What makes records of the answers that the running collector gets."""
+    from .survey import overheard  # only where somebody asks for them
+
+    return lambda sent, raw: overheard(sent, raw) | {"system_v": source.system_v}
 
 
 def _stand_in(site: Site) -> None:

@@ -134,6 +134,11 @@ class Pl80:
         self._eeprom: dict[int, int] = {}
         self._queue: list[tuple[int, int]] = []
 
+    @property
+    def system_v(self) -> int | None:
+        """Nominal battery voltage, on which a byte's worth depends; None = not known yet [V]."""
+        return self._scale.system_v
+
     # -- the poll loop calls these -----------------------------------------------------------------
 
     def open(self) -> Info:

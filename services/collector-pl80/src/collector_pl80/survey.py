@@ -69,11 +69,17 @@ def record(config: Pl80Device, model: str) -> list[dict[str, Any]]:
 
 def _record(link: Link, command: int, address: int) -> dict[str, Any]:
     """One exchange as it went, with what it decodes to, if to anything."""
-    sent = codec.request(command, address)
-    raw = link.exchange(command, address)
+    result = overheard(codec.request(command, address), link.exchange(command, address))
+    if "error" in result:
+        result["damage"] = result.pop("error")
+    return result
+
+
+def overheard(sent: bytes, raw: bytes) -> dict[str, Any]:
+    """The record of an exchange, also of the running collector; ``error`` where it says nothing."""
     result: dict[str, Any] = {"tx": list(sent), "rx": list(raw)}
     try:
         codec.value(raw, sent)
     except FrameError as err:
-        result["damage"] = err.kind
+        result["error"] = err.kind
     return result

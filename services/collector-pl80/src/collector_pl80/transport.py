@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 from sunmesh.errors import FrameError, TransportError
 from sunmesh.serialport import SerialPort
+from sunmesh.tap import Tap
 
 from . import codec
 from .config import Pl80Device
@@ -91,6 +92,7 @@ class Link:
 
     Attributes:
         counters: damaged answers by kind, time-outs, exchanges.
+        tap: is shown each exchange.
     """
 
     def __init__(self, port: Port, baud: int = 9600) -> None:
@@ -98,6 +100,7 @@ class Link:
         self._port = port
         self._loops = 32 if baud >= 2400 else 8
         self.counters: Counter[str] = Counter()
+        self.tap = Tap()
         self._known: dict[tuple[int, int], int] = {}
         self._clean = 0
         self._clean_wanted = self._loops
@@ -293,6 +296,7 @@ class Link:
             while len(raw) < NOISE_BYTES and (more := self._port.read_some(_in(BYTE_S))):
                 raw += more
         log.debug("%s: %s", sent.hex(), raw.hex())
+        self.tap(sent, raw)
         return raw
 
 

@@ -3,6 +3,7 @@
 import argparse
 import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from sunmesh import clock, collector, service
@@ -10,6 +11,7 @@ from sunmesh.config import Site
 from sunmesh.errors import ConfigError, FrameError
 from sunmesh.mqtt import Mesh
 from sunmesh.poll import Poller
+from sunmesh.tap import Capture
 
 from . import __version__, codec, reply
 from .archive import Archive
@@ -56,11 +58,20 @@ def pollers(site: Site, mesh: Mesh) -> list[Poller]:
             else config.night_interval_s,
             alarm_after_s=ALARM_AFTER_S,
             member_alarm_after_s=MEMBER_ALARM_AFTER_S,
+            tap=link.tap,
+            capture=capture,
         )
         link.counters.update(poller.counters)
         poller.counters = link.counters  # one set, for the health message
         result.append(poller)
     return result
+
+
+def capture() -> Capture:
+    """What makes records of the answers that the running collector gets."""
+    from .survey import Blanks, overheard  # only where somebody asks for them
+
+    return partial(overheard, Blanks())
 
 
 def _check_apart(site: Site, devices: Mapping[str, Pvs6Device]) -> None:

@@ -192,4 +192,5 @@ class Session:
         except (ValueError, RecursionError):
             record["text"] = reply.REMOVED if reply.SECRET.search(text) else text[:4096]
         self._replies.append(record)
+        self._link.tap(record, text)
         return reply.parse(answer.status, text)

@@ -4,8 +4,9 @@ import re
 from typing import Any
 
 from sunmesh import clock
+from sunmesh.errors import FrameError
 
-from . import codec
+from . import codec, reply
 from .config import Pvs6Device
 from .session import Session
 from .transport import Link
@@ -101,6 +102,21 @@ class Blanks:
             for serial in sorted(self._known, key=len, reverse=True):
                 value = value.replace(serial, self._known[serial])
         return value
+
+
+def overheard(blank: Blanks, record: dict[str, Any], text: str) -> dict[str, Any]:
+    """The record of an answer that the running collector got; ``error`` where it says nothing."""
+    result = {
+        "origin": "real-anonymised",
+        "note": "serial numbers replaced; secrets removed",
+        **blank(record),
+    }
+    try:
+        reply.parse(record["status"], text)
+    except FrameError as err:
+        if err.kind != "refused":
+            result["error"] = err.kind
+    return result
 
 
 def _round(

@@ -18,6 +18,7 @@ from typing import Any
 
 from sunmesh.errors import FrameError, IdentityError, TransportError
 from sunmesh.lean import without
+from sunmesh.tap import Tap
 
 from .config import Pvs6Device
 
@@ -64,12 +65,14 @@ class Link:
     Attributes:
         pin: fingerprint of the certificate that the gateway must show.
         counters: requests and time-outs.
+        tap: is shown each answer that may be kept.
     """
 
     def __init__(self, config: Pvs6Device, pin: str | None = None) -> None:
         """Nothing is connected yet."""
         self.pin = config.pin or pin
         self.counters: Counter[str] = Counter()
+        self.tap = Tap()
         self._is_trusted = self.pin is not None
         self._config = config
         self._schemes = deque(("https", "http"))

@@ -11,6 +11,7 @@ from sunmesh.config import Site
 from sunmesh.errors import ConfigError
 from sunmesh.mqtt import Mesh
 from sunmesh.poll import Poller
+from sunmesh.tap import Capture
 
 from . import __version__, codec
 from .config import ROOT, TemperatureDevice
@@ -42,12 +43,24 @@ def pollers(site: Site, mesh: Mesh) -> list[Poller]:
     for device, config in configs.items():
         sensor = Sensor(buses[config.root], config.rom)
         poller = Poller(
-            device, Thermometer(config, sensor), mesh, interval_s=config.poll_interval_s
+            device,
+            Thermometer(config, sensor),
+            mesh,
+            interval_s=config.poll_interval_s,
+            tap=sensor.tap,
+            capture=capture,
         )
         sensor.counters.update(poller.counters)
         poller.counters = sensor.counters  # one set, for the health message
         result.append(poller)
     return result
+
+
+def capture() -> Capture:
+    """What makes records of the texts that the running collector reads."""
+    from .survey import overheard  # only where somebody asks for them
+
+    return overheard
 
 
 def decode_arguments(parser: argparse.ArgumentParser) -> None:

@@ -45,9 +45,25 @@ def record(root: Path, model: str) -> list[dict[str, Any]]:
             "model": model or codec.model(rom),
             "firmware": None,
             "source": f"recorded {taken} by collector-temperature record",
-            "note": "the number in the sensor's ROM is blanked",
-            "device": rom[:3] + "x" * 12,
-            "text": bus.read(rom),
+            **_blanked(rom, bus.read(rom)),
         }
         for rom in bus.sensors()
     ]
+
+
+def _blanked(rom: str, text: str) -> dict[str, str]:
+    return {
+        "note": "the number in the sensor's ROM is blanked",
+        "device": rom[:3] + "x" * 12,
+        "text": text,
+    }
+
+
+def overheard(rom: str, text: str) -> dict[str, str]:
+    """The record of a text that the running collector read; ``error`` where it says nothing."""
+    result = {"origin": "real-anonymised", **_blanked(rom, text)}
+    try:
+        codec.read(text)
+    except FrameError as err:
+        result["error"] = err.kind
+    return result

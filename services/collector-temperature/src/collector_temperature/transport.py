@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from sunmesh.errors import TransportError
+from sunmesh.tap import Tap
 
 from . import codec
 
@@ -103,6 +104,7 @@ class Sensor:
 
     Attributes:
         counters: damaged reads by kind, and retries.
+        tap: is shown each text.
     """
 
     def __init__(self, bus: Bus, rom: str) -> None:
@@ -110,6 +112,7 @@ class Sensor:
         self.rom = rom
         self.bus = bus
         self.counters: Counter[str] = Counter()
+        self.tap = Tap()
 
     def read(self) -> codec.Scratchpad:
         """One conversion.
@@ -118,4 +121,6 @@ class Sensor:
             FrameError: what came is no reading.
             TransportError: nothing came.
         """
-        return codec.read(self.bus.read(self.rom))
+        text = self.bus.read(self.rom)
+        self.tap(self.rom, text)
+        return codec.read(text)

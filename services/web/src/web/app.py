@@ -24,6 +24,7 @@ from .live import Live
 from .orders import Orders
 from .pages import offered
 from .queries import History
+from .recordings import Recordings
 from .rules_book import RuleBook
 from .services import ServiceBook
 from .text import N_
@@ -152,6 +153,7 @@ def create_app(
     app.extensions["controls"] = controls
     app.extensions["alarms"] = book
     app.extensions["rules"] = RuleBook(board.live, controls.orders)
+    app.extensions["recordings"] = Recordings(board.live, accounts)
     app.extensions["health"] = HealthBook(board.live)
     app.extensions["feed"] = Feed(board.live, board.streams)
     app.extensions["database"] = Database(config.database.sqlalchemy_url(), board.history)

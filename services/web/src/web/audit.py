@@ -34,6 +34,8 @@ ACTIONS = {
     "acknowledge": N_("acknowledged"),
     "look for devices": N_("looked for devices"),
     "save set-up": N_("saved the set-up"),
+    "record": N_("recorded raw answers of"),
+    "stop recording": N_("stopped recording"),
     "support bundle": N_("took a support bundle"),
 }
 """What the audit calls deeds, in words; others are shown as they are stored."""

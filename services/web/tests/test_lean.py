@@ -12,8 +12,8 @@ ASK = """
 import sys
 import web.verbs
 from pymysql import connections
-from web.lean import tls_for
-tls_for(sys.argv[1])
+from sunmesh.database.sql import engine
+engine(sys.argv[1])
 print(connections.SSL_ENABLED, "ssl" in sys.modules, "zipfile" in sys.modules)
 """
 

@@ -243,13 +243,15 @@ class MariaDB(Server):
 
     def url(self, database: str) -> str:
         """The SQLAlchemy URL of a database."""
-        return f"mysql+pymysql://root@127.0.0.1:{self.port}/{database}?charset=utf8mb4"
+        return f"mysql+pymysql://root@127.0.0.1:{self.port}/{database}?charset=utf8mb4&ssl_disabled=true"
 
     def execute(self, statement: str) -> None:
         """Run one statement outside of any database."""
         import pymysql
 
-        with pymysql.connect(host="127.0.0.1", port=self.port, user="root") as connection:
+        with pymysql.connect(
+            host="127.0.0.1", port=self.port, user="root", ssl_disabled=True
+        ) as connection:
             connection.cursor().execute(statement)
 
 

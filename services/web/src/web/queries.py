@@ -41,7 +41,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 from sunmesh.database.days import bounds
-from sunmesh.database.sql import PACKED_BYTES, packed
+from sunmesh.database.sql import PACKED_BYTES, driver_options, packed
 from sunmesh.database.tables import DIRTY_MS
 from sunmesh.errors import SunmeshError
 from sunmesh.house import Roles, roles
@@ -320,6 +320,7 @@ class History:
                         "connect_timeout": TIMEOUT_S,
                         "read_timeout": 30,
                         "write_timeout": TIMEOUT_S,
+                        **driver_options(url),
                     },
                     **options,
                 )

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import __version__, lean  # isort: skip - before what it makes lighter
+from . import __version__, lean  # isort: skip # noqa: F401 - before what it makes lighter
 from sunmesh import service
 from sunmesh.config import Site, default_path, load
 from sunmesh.errors import ConfigError, SunmeshError
@@ -170,7 +170,6 @@ def entry(arguments: list[str] | None = None) -> int:
     rescue.add_argument("--config", type=Path, help="site.toml (default: $SUNMESH_CONFIG or ./)")
     options = parser.parse_args(arguments)
     site = load(options.config or default_path(), NAME)
-    lean.tls_for(site.database.sqlalchemy_url())
     if options.verb == "password":
         return password(site, options.name)
     service.setup_logging(options.log_level)

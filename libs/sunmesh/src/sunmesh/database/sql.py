@@ -4,7 +4,18 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, make_url, text
+from pymysql import connections
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    Table,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+    text,
+)
 
 from ..errors import SunmeshError
 from .tables import CONSUMERS, DIRTY_MS
@@ -12,6 +23,9 @@ from .tables import CONSUMERS, DIRTY_MS
 PACKED_BYTES = 64 * 1024 * 1024
 """What a server may pack into one text; MySQL's own limit is 1024."""
 
+HERE = (None, "", "localhost", "127.0.0.1", "::1")
+
+_driver: Any = connections
 _numbers = msgspec.json.Decoder(list[float])
 
 
@@ -41,9 +55,31 @@ def engine(
         max_overflow=0,
         pool_pre_ping=True,
         pool_recycle=1800,
-        connect_args={"connect_timeout": 3, "init_command": first, **wait},
+        connect_args={"connect_timeout": 3, "init_command": first, **wait, **driver_options(url)},
         **({"isolation_level": "READ COMMITTED"} if committed else {}),
     )
+
+
+def driver_options(url: str | URL) -> dict[str, Any]:
+    """TLS, where the server is on another machine, or its address asks for it.
+
+    PyMySQL would else prefer it in any case, and read all authorities at each connection.
+
+    Args:
+        url: SQLAlchemy's.
+
+    Returns:
+        What PyMySQL is to be told.
+    """
+    place = make_url(url)
+    asks = any("ssl" in key for key in place.query if key != "ssl_disabled")
+    if place.host in HERE and not asks:
+        return {"ssl_disabled": True}
+    if _driver.ssl is None:
+        import ssl
+
+        _driver.ssl, _driver.SSL_ENABLED = ssl, True
+    return {}
 
 
 def _sqlite(url: str, read_only: bool) -> Engine:

@@ -3,24 +3,10 @@
 import re
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 from sunmesh.messages import Settings, decode
 
 pytestmark = [pytest.mark.mesh, pytest.mark.browser]
-
-
-@pytest.fixture
-def page(chromium):
-    """A phone that looks at it."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium,
-            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
-        )
-        page = browser.new_page(viewport={"width": 360, "height": 740})
-        page.set_default_timeout(60_000)
-        yield page
-        browser.close()
 
 
 def test_a_setting_of_the_inverter_from_the_first_visit_to_applied(

@@ -5,27 +5,12 @@ import re
 import subprocess
 
 import pytest
-from playwright.sync_api import sync_playwright
 from sunmesh.testing import migrated
 
 from ..conftest import SCRIPTS
 
 pytestmark = [pytest.mark.mesh, pytest.mark.browser]
 SERIAL = "92932105105335"
-
-
-@pytest.fixture
-def page(chromium):
-    """A phone that looks at it."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium,
-            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
-        )
-        page = browser.new_page(viewport={"width": 360, "height": 740})
-        page.set_default_timeout(60_000)
-        yield page
-        browser.close()
 
 
 def test_raw_answers_of_an_inverter_from_the_button_to_decode(

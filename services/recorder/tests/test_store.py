@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,7 +25,7 @@ from recorder.spread import as_text, guess
 from recorder.store import Store
 from sunmesh import vocabulary
 from sunmesh.database.sql import DatabaseError
-from sunmesh.messages import Alarm, Command, Result, Status, encode
+from sunmesh.messages import RENEWED, Alarm, Command, Result, Status, encode
 from sunmesh.vocabulary import Kind
 
 from .conftest import T0, iso, rows, samples
@@ -552,6 +553,39 @@ def test_every_stage_of_a_batch_and_what_went_back_later_has_its_row(
     )
     assert [f"{identity} {stage}" for identity, stage, *_ in found[1:]] == said
     assert found[4][2:] == ("float_voltage_v", "53.7", "web:anna", "")
+
+
+def test_a_lease_that_was_only_renewed_leaves_no_row(url: str, stores: Stores) -> None:
+    def asked(identity: str, second: int) -> Item:
+        wish = Command("relay_position", "grid_open", id=identity, lease_s=180)
+        item = read("sunmesh/home/grid-relay/command", encode(wish), "home", T0 + second * 1000, 0)
+        assert item is not None
+        return item
+
+    def told(identity: str, second: int, detail: str) -> Item:
+        body = Result(identity, "relay_position", "grid_open", "applied", iso(T0 + second * 1000))
+        item = read(
+            "sunmesh/home/grid-relay/command/result",
+            encode(msgspec.structs.replace(body, detail=detail)),
+            "home",
+            T0,
+            0,
+        )
+        assert item is not None
+        return item
+
+    store = stores(url)
+    opened = [asked("one", 0), told("one", 1, "open for 180 s")]
+    assert store.write([*opened, asked("two", 60), told("two", 61, RENEWED)]).others == 2
+    assert store.write([asked("three", 120)]).others == 1
+    again = [told("three", 121, RENEWED), asked("four", 180), told("four", 181, RENEWED)]
+    for _ in range(2):
+        assert store.write(again).others == 0
+    store.write([asked("three", 120), *again])  # all of it comes once more
+    assert rows(url, "SELECT id, stage FROM command ORDER BY ts") == [
+        ("one", "requested"),
+        ("one", "applied"),
+    ]
 
 
 def test_decisions_are_stored_when_they_change(url: str, stores: Stores) -> None:

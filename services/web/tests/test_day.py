@@ -137,13 +137,11 @@ def test_an_alarm_that_stood_already_was_not_raised_again(stored, history: Histo
     ]
 
 
-def test_leases_that_are_renewed_and_stages_on_the_way_are_no_news(stored, history) -> None:
+def test_what_a_relay_is_told_again_and_stages_on_the_way_are_no_news(stored, history) -> None:
     for minute in range(5):
         number = f"relay-{minute}"
         stored.command(at(9, minute), "requested", "relay_position", number=number)
-        stored.command(
-            at(9, minute, 1), "applied", "relay_position", number=number, detail="renewed"
-        )
+        stored.command(at(9, minute, 1), "applied", "relay_position", number=number)
     stored.command(at(10), "requested", number="c1", value=53.5)
     stored.command(at(10, 0, 1), "accepted", number="c1", value=53.5)
     stored.command(at(10, 0, 2), "not_applied", number="c1", value=56.4, by=None)

@@ -280,6 +280,10 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str = ""
 
 
+RENEWED = "renewed"
+"""The ``detail`` of a lease that goes on: it comes with each renewal, and is no news."""
+
+
 class TraceWish(msgspec.Struct, frozen=True):
     """Somebody wants a device's raw answers: ``<device>/trace``.
 

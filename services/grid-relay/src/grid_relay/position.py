@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sunmesh.messages import Command, Severity
+from sunmesh.messages import RENEWED, Command, Severity
 
 Position = Literal["grid_connected", "grid_open"]
 
@@ -23,8 +23,6 @@ OPEN: Position = "grid_open"
 POSITION = "relay_position"
 MANUAL = "manual"
 AUTO = "auto"
-RENEWED = "renewed"
-"""What is said of a lease that goes on."""
 
 DAY_S = 86_400.0
 SAMPLE_AGE_S = 60.0

@@ -16,7 +16,7 @@ from datetime import timedelta
 from sunmesh import clock
 from sunmesh.commands.desk import Desk, Wish
 from sunmesh.errors import MessageError, RefusedError
-from sunmesh.messages import Info, Range, Sample, Value, decode
+from sunmesh.messages import RENEWED, Info, Range, Sample, Value, decode
 from sunmesh.mqtt import Mesh, Message
 from sunmesh.statefile import StateFile
 from sunmesh.voice import Condition, Reading, Voice
@@ -30,7 +30,6 @@ from .position import (
     MANUAL,
     OPEN,
     POSITION,
-    RENEWED,
     SAMPLE_AGE_S,
     Decision,
     Memory,

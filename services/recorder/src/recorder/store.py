@@ -15,7 +15,7 @@ from itertools import repeat
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, func, select, tuple_, update
+from sqlalchemy import Connection, and_, delete, func, select, tuple_, update
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sunmesh import vocabulary
 from sunmesh.database import tables
@@ -30,6 +30,7 @@ from sunmesh.database.sql import (
     upsert,
 )
 from sunmesh.errors import SunmeshError
+from sunmesh.messages import RENEWED
 from sunmesh.vocabulary import Kind
 from sunmesh.voice import Condition
 
@@ -322,10 +323,20 @@ class Store:
         return max(0, connection.exec_driver_sql(statement, list(rows)).rowcount)
 
     def _add_commands(self, connection: Connection, heard: list[CommandHeard]) -> int:
-        """Stages of commands; a copy of a wish without an id is told by what it says."""
+        """Stages of commands; a copy of a wish without an id is told by what it says.
+
+        A lease that is renewed each minute would fill the table with rows that say nothing: wish
+        and answer are left out.
+        """
         table = tables.command
         rows: list[tuple[Any, ...]] = []
+        renewals = {(stage.device, stage.id) for stage in heard if stage.detail == RENEWED}
+        for device, identity in renewals:
+            of_it = and_(table.c.device == device, table.c.id == identity)
+            connection.execute(delete(table).where(of_it))
         for stage in heard:
+            if (stage.device, stage.id) in renewals:
+                continue
             if stage.twin:
                 if any(row[0] == stage.device and row[1].startswith(stage.twin) for row in rows):
                     continue

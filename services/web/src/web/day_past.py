@@ -19,8 +19,6 @@ ENDS = ("applied", "refused", "expired", "failed", "not_applied", "reverted")
 """Stages in which a command ends."""
 TOGETHER_MS = 15_000
 """A relay stands where a command wanted it within this time."""
-RENEWED = "renewed"
-"""What a relay says to a lease that goes on; each minute, so that is no news."""
 POSITION, REASON = "relay_position", "relay_reason"
 
 
@@ -138,8 +136,8 @@ def commands(
 ) -> tuple[list[Ended], bool]:
     """Commands that ended in [start, end), each with what was wished.
 
-    A relay in its position is told by a row each minute. So those that moved it are looked for
-    where it moved, and the index alone leaves out the others.
+    A relay may be told by a row each minute where it is already. So those that moved it are looked
+    for where it moved, and the index alone leaves out the others.
 
     Args:
         connection: read-only will do.
@@ -160,7 +158,7 @@ def commands(
     is_cut = len(rows) == MOST
     if switched:
         near = [c.ts.between(ms - TOGETHER_MS, ms + TOGETHER_MS) for ms in switched[:RECALLED]]
-        moved = wanted.where(or_(*near), is_position, c.detail != RENEWED)
+        moved = wanted.where(or_(*near), is_position)
         rows = sorted([*rows, *connection.execute(moved)], key=lambda row: row.ts)
     ended: list[tuple[str, str, Any]] = []
     parts: dict[tuple[str, str], list[Stage]] = {}

@@ -14,7 +14,7 @@ from secrets import token_hex
 
 from sunmesh import clock
 from sunmesh.errors import MessageError, RefusedError, SunmeshError
-from sunmesh.messages import Command, Result, Value, decode, encode
+from sunmesh.messages import RENEWED, Command, Result, Value, decode, encode
 from sunmesh.mqtt import Message
 from sunmesh.topics import parse
 
@@ -185,8 +185,8 @@ class Orders:
             self.live.counters["bad_messages"] += 1
             log.warning("%s: %s", message.topic, err)
             return
-        if result.detail == "renewed":
-            return  # a lease is renewed every minute; that is no news
+        if result.detail == RENEWED:
+            return
         ms = clock.epoch_ms(clock.parse(result.ts))
         step = Step(result.stage, ms, result.value, result.detail)
         number, _slash, part = result.id.partition("/")

@@ -11,6 +11,9 @@ PIP      := -m pip --disable-pip-version-check --quiet install
 LOCK     := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
             --no-header --no-annotate $(addprefix --no-emit-package ,$(notdir $(MEMBERS)))
 
+# A service starts from bytecode, as in a house; without it every start compiles all it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help install demo test check bench soak screenshots capture peers lock
 
 help:

@@ -11,12 +11,13 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from playwright.sync_api import expect
 from sunmesh import clock
 from sunmesh.config import load
-from sunmesh.messages import Ack, Alarm, decode, encode
+from sunmesh.messages import Ack, Alarm, Severity, decode, encode
 from sunmesh.testing import Client, wait_for
 from web.access import ROLES, TABLE
 
@@ -384,8 +385,20 @@ def looked_at(visitor, path, schemes, seen):
     return found + ([] if is_missing else visitor.complaints)
 
 
+@pytest.fixture
+def worst(pump):
+    """The house has an alarm of each severity."""
+    topics = [pump.topics.alarm("pump", f"worst_{severity}") for severity in get_args(Severity)]
+    for topic, severity in zip(topics, get_args(Severity), strict=True):
+        words = (f"Pump: {severity}", "No water since 10 minutes.", clock.iso(clock.now()))
+        pump.publish(topic, encode(Alarm(topic, "raised", severity, *words)), retain=True)
+    yield
+    for topic in topics:
+        pump.publish(topic, b"", retain=True)
+
+
 @pytest.mark.parametrize("who", ["admin", None])
-def test_axe_finds_nothing_on_any_page(window, app, who):
+def test_axe_finds_nothing_on_any_page(window, app, who, worst):
     """Also: no page is wider than its window, fails, or complains in the console."""
     visitor = window("phone", who=who, is_mobile=False, has_touch=False, reduced_motion="reduce")
     if who:

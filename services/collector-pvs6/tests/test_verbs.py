@@ -187,7 +187,7 @@ def test_run_polls_an_emulated_gateway_and_stays_small(
         began = time.monotonic()
         process.terminate()
         out, err = process.communicate(timeout=60)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10, "it does not wait for the answer"
     eventually(lambda: set(states.values()) == {"offline"}, why="of the gateway and all behind it")
     assert process.returncode == 0
     assert "solar: is there" in err

@@ -13,6 +13,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -134,6 +135,7 @@ class Mesh:
         self._subscriptions: list[tuple[str, int, bool, Handler]] = []
         self._handlers: dict[str, list[Handler]] = {}
         self._subscribing = threading.Lock()
+        self._asked = self._granted = 0
         self._connected = threading.Event()
         self._on_connect: list[Callable[[], None]] = []
         self._on_lost: list[Callable[[str], None]] = []
@@ -156,6 +158,7 @@ class Mesh:
         self._client.on_disconnect = self._disconnected
         self._client.on_message = self._message
         self._client.on_publish = self._published
+        self._client.on_subscribe = self._subscribed
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -229,6 +232,18 @@ class Mesh:
         """Wait for the broker; False when it has not answered in that time."""
         return self._connected.wait(timeout_s)
 
+    def wait_granted(self, timeout_s: float) -> bool:
+        """Wait until the broker answers and every subscription stands; False when it does not.
+
+        What the broker keeps of them comes right behind that answer.
+        """
+        until = time.monotonic() + timeout_s
+        while not (self.connected and self._granted >= self._asked):
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.02)
+        return True
+
     # -- messages --------------------------------------------------------------------------------
 
     def publish(
@@ -301,6 +316,7 @@ class Mesh:
         self._client._packet_queue(PUBACK[0], acks, mids[-1], 1)
 
     def _ask_for(self, pattern: str, qos: int, as_published: bool) -> None:
+        self._asked += 1
         if as_published and self._v5:
             from paho.mqtt.subscribeoptions import SubscribeOptions
 
@@ -318,6 +334,7 @@ class Mesh:
             self._lost(f"the broker at {self._where} refuses {self.client_id}: {reason}")
             return
         with self._subscribing:  # or what is added just now would wait for the next connect
+            self._asked = self._granted = 0
             for pattern, qos, as_published, _handler in self._subscriptions:
                 self._ask_for(pattern, qos, as_published)
             self.counters["connects"] += 1
@@ -354,6 +371,11 @@ class Mesh:
             ]
         for handler in handlers:
             self._guard(handler, message)
+
+    def _subscribed(
+        self, _client: object, _data: object, _mid: int, _reasons: object, _more: object
+    ) -> None:
+        self._granted += 1
 
     def _published(
         self, _client: object, _data: object, mid: int, reason: ReasonCode, _more: object

@@ -262,11 +262,9 @@ class Client(Mesh):
         self, pattern: str, handler: Handler, qos: int = 1, *, as_published: bool = False
     ) -> None:
         """As :meth:`Mesh.subscribe`; what is published afterwards, by whomever, arrives."""
-        granted = threading.Event()
-        self._client.on_subscribe = lambda *_: granted.set()
         super().subscribe(pattern, handler, qos, as_published=as_published)
         if self.connected and threading.current_thread() is not self._client._thread:
-            assert granted.wait(30), f"the broker grants {pattern}"
+            assert self.wait_granted(30), f"the broker grants {pattern}"
 
 
 @pytest.fixture(scope="session")

@@ -295,7 +295,6 @@ def _status(site: Site, arguments: argparse.Namespace) -> int:
     decisions: dict[str, dict[str, Any]] = {}
     alarms: dict[str, str] = {}
     found: dict[str, Any] = {"running": False, "modes": {}}
-    ready = threading.Event()
 
     def hear_decision(message: Message) -> None:
         if message.payload:
@@ -304,7 +303,6 @@ def _status(site: Site, arguments: argparse.Namespace) -> int:
 
     def hear_modes(message: Message) -> None:
         found["modes"] = decode(Settings, message.payload).values
-        ready.set()
 
     def hear_status(message: Message) -> None:
         found["running"] = decode(ServiceStatus, message.payload).state == "online"
@@ -322,9 +320,8 @@ def _status(site: Site, arguments: argparse.Namespace) -> int:
     mesh.subscribe(topics.settings(NAME), hear_modes)
     mesh.start()
     try:
-        if not mesh.wait_connected(ANSWER_S):
+        if not mesh.wait_granted(ANSWER_S):
             raise UsageError("the broker does not answer")
-        ready.wait(2.0)
         time.sleep(0.3)  # what is retained comes in one go
     finally:
         mesh.stop()
@@ -370,9 +367,8 @@ def _mode(site: Site, arguments: argparse.Namespace) -> int:
     mesh.subscribe(site.topics.result(NAME), hear)
     mesh.start()
     try:
-        if not mesh.wait_connected(ANSWER_S):
+        if not mesh.wait_granted(ANSWER_S):
             raise UsageError("the broker does not answer")
-        time.sleep(0.2)  # the subscription stands
         mesh.publish(site.topics.command(NAME), encode(command), expiry_s=30)
         if not done.wait(ANSWER_S):
             raise UsageError("no controller answers; is it running?")

@@ -29,7 +29,7 @@ DAYS_S = 60.0
 """The database may take that long to tell its days [s]."""
 ANSWER_S = 5.0
 QUIET_S = 1.0
-"""What the broker keeps has arrived when nothing came for so long [s]."""
+"""What the broker keeps has arrived when nothing came for so long after its grant [s]."""
 
 
 def main() -> None:
@@ -178,7 +178,7 @@ def _seen(site: Site, plan: Plan) -> Any:  # noqa: ANN401
     watch = Watch(plan, mesh, file, days_of(site, plan), _folders(site, plan))
     watch.listen()
     mesh.start()
-    if not mesh.wait_connected(ANSWER_S):
+    if not mesh.wait_granted(ANSWER_S):
         print("the broker is away: the rules alone", file=sys.stderr)
         mesh.stop()
         return {}
@@ -219,7 +219,7 @@ def _status(site: Site, arguments: argparse.Namespace) -> int:
     mesh = Mesh(site.broker, site.topics, NAME, instance=f"status-{os.getpid()}")
     mesh.subscribe(site.topics.every("alarm"), hear)
     mesh.start()
-    if not mesh.wait_connected(ANSWER_S):
+    if not mesh.wait_granted(ANSWER_S):
         print("the broker is away", file=sys.stderr)
         mesh.stop()
         return 1

@@ -19,7 +19,7 @@ from sunmesh import clock
 from sunmesh.config import load
 from sunmesh.messages import Ack, Alarm, Severity, decode, encode
 from sunmesh.testing import Client, wait_for
-from web.access import ROLES, TABLE
+from web.people.access import ROLES, TABLE
 
 from .addresses import YESTERDAY, addresses, pages
 from .conftest import PASSWORD, SIZES, until

@@ -155,7 +155,7 @@ def compiled() -> Iterator[None]:
 def light_hashes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Passwords cost little where it is not they that are tested."""
     if request.path.name not in ("test_passwords.py", "test_accounts.py"):
-        monkeypatch.setattr("web.passwords.MEMORY_KIB", 256)
+        monkeypatch.setattr("web.people.passwords.MEMORY_KIB", 256)
 
 
 class Clock:

@@ -1,8 +1,8 @@
 from ipaddress import ip_network
 
 import pytest
-from web.access import ROLES, Origin, is_house_name, may, origin
 from web.config import PRIVATE, WebConfig
+from web.people.access import ROLES, Origin, is_house_name, may, origin
 
 LOCAL = tuple(ip_network(text) for text in PRIVATE)
 PROXY = (ip_network("127.0.0.1/32"), ip_network("10.9.0.0/24"))

@@ -5,8 +5,8 @@ import pytest
 from sqlalchemy import create_engine, text
 from sunmesh.errors import RefusedError
 from sunmesh.testing import migrated
-from web.accounts import Accounts, AccountsError, csrf_of, key_of
-from web.passwords import PasswordError, ThrottledError
+from web.people.accounts import Accounts, AccountsError, csrf_of, key_of
+from web.people.passwords import PasswordError, ThrottledError
 
 PASSWORD = "the sun also rises"
 
@@ -160,7 +160,7 @@ def test_a_clock_that_was_set_back_unlocks_nothing(lone, clock) -> None:
 
 
 def test_sessions_end(lone, clock, monkeypatch) -> None:
-    monkeypatch.setattr("web.accounts.TRUST_S", 0)
+    monkeypatch.setattr("web.people.accounts.TRUST_S", 0)
     clock.moment += timedelta(days=29)
     assert lone.visitor(lone.token) is not None  # used, so it goes on
     clock.moment += timedelta(days=31)
@@ -250,13 +250,13 @@ def test_a_server_that_went_is_asked_again_later(database_url, mariadb, clock, m
     migrated(database_url)
     people = Accounts(database_url, clock)
     token = people.settle("anna", PASSWORD, "::1")
-    monkeypatch.setattr("web.accounts.TRUST_S", 0)
+    monkeypatch.setattr("web.people.accounts.TRUST_S", 0)
     mariadb.stop()
     with pytest.raises(AccountsError, match="does not answer"):
         people.visitor(token)
     mariadb.start()
     with pytest.raises(AccountsError, match="does not answer"):
         people.visitor(token)  # left alone for a moment
-    monkeypatch.setattr("web.accounts.PAUSE_S", 0)
+    monkeypatch.setattr("web.people.accounts.PAUSE_S", 0)
     assert people.visitor(token).name == "anna"
     people.close()

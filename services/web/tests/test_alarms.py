@@ -20,12 +20,12 @@ from sunmesh.messages import (
     encode,
 )
 from sunmesh.testing import migrated, wait_for
-from web.accounts import Accounts
 from web.alarms import root_of, value_text
 from web.app import create_app
 from web.board import Board
 from web.config import web_of
 from web.live import Live
+from web.people.accounts import Accounts
 from web.queries import History
 
 from .visiting import PASSWORD, Browser

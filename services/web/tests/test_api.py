@@ -16,9 +16,7 @@ from sunmesh.database import energy, tables
 from sunmesh.database.days import midnight
 from sunmesh.messages import Alarm, Result, Sample, encode
 from sunmesh.testing import migrated, wait_for
-from web import api_answers as answers
-from web import api_schemas as schemas
-from web.accounts import Accounts
+from web.api import answers, schemas
 from web.app import create_app
 from web.board import Board
 from web.config import web_of
@@ -27,6 +25,7 @@ from web.energy import Books
 from web.house import House
 from web.live import Live
 from web.orders import Orders
+from web.people.accounts import Accounts
 from web.queries import History
 from web.views.api import OPERATIONS
 from werkzeug.test import TestResponse

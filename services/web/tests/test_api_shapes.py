@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, insert
 from sunmesh import clock
 from sunmesh.database import tables
 from sunmesh.testing import migrated
-from web.api_doc import ROOT, Operation
+from web.api.doc import ROOT, Operation
 from web.app import create_app
 from web.streams import Stream
 from web.views.api import OPERATIONS

@@ -9,12 +9,12 @@ from sunmesh import clock as clocks
 from sunmesh.messages import Info, Sample, Settings, encode
 from sunmesh.mqtt import Message
 from sunmesh.topics import Topics
-from web import battery_history as history
 from web.app import create_app
-from web.battery_book import Turnover, book
-from web.battery_history import Hour, Placed, count, habits, placed, trend
-from web.battery_pack import beside, cells, pack, packs, where
-from web.battery_profile import BatteryProfile
+from web.battery import history
+from web.battery.book import Turnover, book
+from web.battery.history import Hour, Placed, count, habits, placed, trend
+from web.battery.pack import beside, cells, pack, packs, where
+from web.battery.profile import BatteryProfile
 from web.house import Device
 from web.live import Memory, State
 

@@ -2,7 +2,7 @@
 
 import pytest
 from sunmesh.errors import ConfigError
-from web.battery_profile import BatteryProfile
+from web.battery.profile import BatteryProfile
 
 
 def test_it_may_be_left_out(site) -> None:

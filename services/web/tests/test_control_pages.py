@@ -8,13 +8,13 @@ from sunmesh import clock as mesh_clock
 from sunmesh.config import load
 from sunmesh.messages import Settings
 from sunmesh.testing import migrated, wait_for
-from web.accounts import Accounts
 from web.app import create_app
 from web.board import Board
 from web.config import web_of
 from web.controls import Controls
 from web.live import Live
 from web.orders import Orders
+from web.people.accounts import Accounts
 from web.queries import History
 
 from .standin import StandIn

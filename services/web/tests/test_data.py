@@ -11,11 +11,12 @@ from sunmesh.config import load
 from sunmesh.database import energy
 from sunmesh.database.sql import engine
 from sunmesh.testing import migrated, wait_for
-from web import data_entry, data_import
 from web.app import create_app
 from web.board import Board
 from web.config import web_of
-from web.data_jobs import Job
+from web.data import entry as data_entry
+from web.data import imports as data_import
+from web.data.jobs import Job
 from web.live import Live
 from web.queries import History
 

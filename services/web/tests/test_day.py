@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import insert
 from sunmesh.database import tables
 from sunmesh.database.days import bounds
-from web import day_events
 from web.app import create_app
-from web.day_beside import beside, differences, moved, same_time, year_before
-from web.day_events import Event, fold, tell
+from web.day import events as day_events
+from web.day.beside import beside, differences, moved, same_time, year_before
+from web.day.events import Event, fold, tell
 from web.energy import Books
 from web.queries import HOUR_MS, WIDTH_MS, Day, History
 from web.stack import Point
@@ -310,7 +310,7 @@ def test_more_than_sixty_are_counted_on_the_page(log, app) -> None:
 
 
 def test_noise_is_read_in_bounds(stored, history, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("web.day_past.MOST", 5)
+    monkeypatch.setattr("web.day.past.MOST", 5)
     for n in range(9):
         stored.alarm(at(9, n), number=f"a{n}")
     found = history.happened(*bounds(DAY, ROME))

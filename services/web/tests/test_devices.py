@@ -10,8 +10,8 @@ from sunmesh.messages import Alarm, Health, Info, Sample, Settings, Status, Writ
 from sunmesh.mqtt import Message
 from sunmesh.topics import Topics
 from web.app import create_app
-from web.device_past import minutes, sparks, today_kwh
-from web.device_view import band, members, weak_text
+from web.device.past import minutes, sparks, today_kwh
+from web.device.view import band, members, weak_text
 from web.house import Device
 from web.live import Live
 from web.wellbeing import HealthBook, by_device

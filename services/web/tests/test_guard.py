@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 from sunmesh.testing import migrated
-from web.access import TABLE, Rule
-from web.accounts import Accounts
 from web.app import create_app
-from web.guard import guard, safe_target
+from web.people.access import TABLE, Rule
+from web.people.accounts import Accounts
+from web.people.guard import guard, safe_target
 
 from .visiting import PASSWORD, Browser
 

@@ -7,15 +7,15 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from web import history_repair as repairs
 from web import text
-from web.history_bars import nice
-from web.history_days import Column, Days
-from web.history_metrics import METRICS, chosen, offered
-from web.history_periods import Period, PeriodError, between, month_of, parse, year_of
-from web.history_records import records
-from web.history_repair import Bucket, RepairError
-from web.history_view import alike, build, default_other, heat_map
+from web.history import repair as repairs
+from web.history.bars import nice
+from web.history.days import Column, Days
+from web.history.metrics import METRICS, chosen, offered
+from web.history.periods import Period, PeriodError, between, month_of, parse, year_of
+from web.history.records import records
+from web.history.repair import Bucket, RepairError
+from web.history.view import alike, build, default_other, heat_map
 
 ROME = ZoneInfo("Europe/Rome")
 TODAY = date(2026, 11, 21)

@@ -14,7 +14,7 @@ from sunmesh.database.days import bounds
 from sunmesh.database.energy import Bucket, book, figures
 from sunmesh.testing import migrated
 from web.app import create_app
-from web.history_days import RECENT_TTL_S, WHOLE_TTL_S, DayBook
+from web.history.days import RECENT_TTL_S, WHOLE_TTL_S, DayBook
 from web.queries import History
 
 from .visiting import PASSWORD, Browser

@@ -4,9 +4,9 @@ import pytest
 from sqlalchemy import create_engine, text
 from sunmesh.errors import RefusedError
 from sunmesh.testing import migrated
-from web import keys as keys_module
-from web.accounts import Accounts, AccountsError
-from web.keys import MOST, PREFIX, Keys
+from web.people import keys as keys_module
+from web.people.accounts import Accounts, AccountsError
+from web.people.keys import MOST, PREFIX, Keys
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])

@@ -10,9 +10,10 @@ from sunmesh.database.energy import Bucket, book
 from sunmesh.database.sql import engine
 from sunmesh.database.tariff import Band, Bill, Side, Slot, Tariff
 from sunmesh.testing import migrated
-from web import money_page, tariff_form
 from web.app import create_app
-from web.money_page import Part, PeriodError
+from web.money import page as money_page
+from web.money import tariff_form
+from web.money.page import Part, PeriodError
 from werkzeug.datastructures import MultiDict
 
 from .visiting import Browser

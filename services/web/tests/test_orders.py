@@ -8,9 +8,9 @@ from sunmesh.messages import Command, Result, decode, encode
 from sunmesh.mqtt import Message
 from sunmesh.testing import migrated
 from sunmesh.topics import Topics
-from web.accounts import Accounts
 from web.live import Live
 from web.orders import SILENCE_MS, Orders
+from web.people.accounts import Accounts
 
 from .standin import StandIn
 

@@ -1,7 +1,7 @@
 import threading
 
 import pytest
-from web.passwords import (
+from web.people.passwords import (
     FREE_OF_ADDRESS,
     FREE_OF_NAME,
     Hasher,
@@ -45,7 +45,7 @@ def test_letters_that_look_the_same_are_the_same() -> None:
 
 
 def test_passwords_are_checked_one_at_a_time(monkeypatch) -> None:
-    monkeypatch.setattr("web.passwords.WAIT_S", 0.01)
+    monkeypatch.setattr("web.people.passwords.WAIT_S", 0.01)
     hasher = Hasher()
     hasher._lock.acquire()
     with pytest.raises(ThrottledError):
@@ -53,7 +53,7 @@ def test_passwords_are_checked_one_at_a_time(monkeypatch) -> None:
     hasher._lock.release()
     done = []
     threads = [threading.Thread(target=lambda: done.append(hasher.hash("x"))) for _ in range(2)]
-    monkeypatch.setattr("web.passwords.WAIT_S", 30)
+    monkeypatch.setattr("web.people.passwords.WAIT_S", 30)
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -15,7 +15,7 @@ import pytest
 from sunmesh import clock
 from sunmesh.messages import Sample, ServiceStatus, decode, encode
 from sunmesh.testing import migrated, quickest
-from web.accounts import Accounts
+from web.people.accounts import Accounts
 from web.queries import WIDTH_MS
 
 WEB = [Path(sys.executable).parent / "web", "run", "--config"]

@@ -11,13 +11,13 @@ from sunmesh.messages import Frames, Info, encode
 from sunmesh.tap import Tap
 from sunmesh.testing import migrated, wait_for
 from sunmesh.trace import Tracer
-from web.accounts import Accounts
 from web.app import create_app
 from web.board import Board
 from web.config import web_of
 from web.controls import Controls
 from web.live import Live
 from web.orders import Orders
+from web.people.accounts import Accounts
 from web.queries import History
 from web.recordings import KEPT
 

@@ -12,16 +12,20 @@ from sunmesh import clock
 from sunmesh.config import load
 from sunmesh.messages import Command, Info, Range, Result, Sample, Settings, Status, decode, encode
 from sunmesh.testing import migrated, wait_for
-from web import rules_form, rules_picture, rules_templates, rules_view, rules_words
-from web.accounts import Accounts
 from web.app import create_app
 from web.board import Board
 from web.config import web_of
 from web.controls import Controls
 from web.live import Live, Memory
 from web.orders import Orders
+from web.people.accounts import Accounts
 from web.queries import History
-from web.rules_book import Report, Rules, Switch
+from web.rules import form as rules_form
+from web.rules import picture as rules_picture
+from web.rules import templates as rules_templates
+from web.rules import view as rules_view
+from web.rules import words as rules_words
+from web.rules.book import Report, Rules, Switch
 
 from .visiting import PASSWORD, Browser
 
@@ -440,7 +444,7 @@ def test_what_is_missing_stands_beside_its_field(portal, brain, anna) -> None:
 
 
 def test_a_controller_that_says_nothing_changes_nothing(portal, brain, anna, monkeypatch) -> None:
-    monkeypatch.setattr("web.rules_book.PATIENCE_S", 0.2)
+    monkeypatch.setattr("web.rules.book.PATIENCE_S", 0.2)
     brain.is_deaf = True
     form = fields(RULES.rule("c6").table) | {"is_new": "0"}
     page = anna.post("/rules/review", "/rules/c6/edit", **form)

@@ -9,8 +9,8 @@ from sunmesh.messages import Sample, encode
 from sunmesh.mqtt import Message
 from sunmesh.testing import migrated
 from web.app import create_app
-from web.setup_draft import Book, Draft
-from web.setup_find import Finder, FindError, Place, gateway_arguments, is_address
+from web.setup.draft import Book, Draft
+from web.setup.find import Finder, FindError, Place, gateway_arguments, is_address
 from web.views.setup import starting
 
 from .visiting import PASSWORD, Browser
@@ -69,8 +69,8 @@ class Line:
 
 @pytest.fixture
 def line(monkeypatch) -> Line:
-    monkeypatch.setattr("web.setup_find.program", lambda name: f"/bin/{name}")
-    monkeypatch.setattr("web.setup_find.find_holder", lambda path: None)
+    monkeypatch.setattr("web.setup.find.program", lambda name: f"/bin/{name}")
+    monkeypatch.setattr("web.setup.find.find_holder", lambda path: None)
     return Line()
 
 
@@ -354,7 +354,7 @@ def test_each_port_is_asked_by_one_collector_after_the_other(house, line) -> Non
 
 
 def test_a_port_in_use_is_left_alone(house, line, monkeypatch) -> None:
-    monkeypatch.setattr("web.setup_find.find_holder", lambda path: "minicom (process 7)")
+    monkeypatch.setattr("web.setup.find.find_holder", lambda path: "minicom (process 7)")
     finder = house.extensions["finder"]
     finder.start([])
     finder.wait(30)

@@ -6,7 +6,7 @@ import tomllib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from web.setup_toml import WriteError, change, is_writable, replace, secret, value
+from web.setup.toml import WriteError, change, is_writable, replace, secret, value
 
 OLD = """# my house
 [site]

@@ -8,7 +8,6 @@ import msgspec
 from playwright.sync_api import Page, Request, expect
 from sunmesh.config import load
 from waitress import wasyncore
-from web.accounts import Accounts
 from web.alarms import AlarmBook
 from web.app import create_app
 from web.board import Board
@@ -16,6 +15,7 @@ from web.config import WebConfig
 from web.controls import Controls
 from web.live import Live
 from web.orders import Orders
+from web.people.accounts import Accounts
 from web.queries import History
 from web.server import serve
 

@@ -8,9 +8,8 @@ from sunmesh.config import Site
 from werkzeug.exceptions import HTTPException
 
 from . import __version__, text, words
-from .accounts import Accounts
 from .alarms import AlarmBook
-from .api_doc import ROOT
+from .api.doc import ROOT
 from .app_shell import STATIC, asset, url_for
 from .board import Board
 from .compress import compress
@@ -18,14 +17,15 @@ from .config import web_of
 from .controls import Controls
 from .database import Database
 from .feed import Feed
-from .guard import guard, mark
-from .keys import Keys
 from .live import Live
 from .orders import Orders
 from .pages import offered
+from .people.accounts import Accounts
+from .people.guard import guard, mark
+from .people.keys import Keys
 from .queries import History
 from .recordings import Recordings
-from .rules_book import RuleBook
+from .rules.book import RuleBook
 from .services import ServiceBook
 from .text import N_
 from .views import (

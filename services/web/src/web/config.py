@@ -8,7 +8,7 @@ import msgspec
 from sunmesh.config import Site
 from sunmesh.house import EnergySection
 
-from .access import Network
+from .people.access import Network
 
 PRIVATE = (
     "127.0.0.0/8",

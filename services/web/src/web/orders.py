@@ -18,8 +18,8 @@ from sunmesh.messages import RENEWED, Command, Result, Value, decode, encode
 from sunmesh.mqtt import Message
 from sunmesh.topics import parse
 
-from .accounts import Accounts
 from .live import Live
+from .people.accounts import Accounts
 from .text import _
 
 log = logging.getLogger(__name__)

@@ -46,8 +46,9 @@ from sunmesh.database.tables import DIRTY_MS
 from sunmesh.errors import SunmeshError
 from sunmesh.house import Roles, roles
 
-from . import day_past, energy, stack
-from .day_past import Happened
+from . import energy, stack
+from .day import past as day_past
+from .day.past import Happened
 from .energy import Books
 from .stack import Bucket, Curve, Point
 from .text import _

@@ -22,8 +22,8 @@ from sunmesh.mqtt import Message
 from sunmesh.topics import parse
 
 from . import words
-from .accounts import Accounts
 from .live import Live
+from .people.accounts import Accounts
 from .text import _, ngettext
 
 log = logging.getLogger(__name__)

@@ -141,7 +141,7 @@ def serve(app: Flask, config: WebConfig, sockets: dict[int, object]) -> Any:  # 
         cleanup_interval=IDLE_S // 4,
         connection_limit=config.streams * SPARE + 100,
         channel_request_lookahead=1,  # so that a stream learns that its page has gone
-        # web.access judges them: whoever sends any without being trusted is not local.
+        # web.people.access judges them: whoever sends any without being trusted is not local.
         clear_untrusted_proxy_headers=False,
     )
     for each in list(sockets.values()):

@@ -19,7 +19,6 @@ from sunmesh.errors import ConfigError, SunmeshError
 from sunmesh.lean import give_back, share_heap
 from sunmesh.mqtt import Mesh
 
-from .accounts import Accounts
 from .alarms import AlarmBook
 from .app import create_app
 from .board import Board
@@ -28,6 +27,7 @@ from .controls import Controls
 from .live import Live
 from .orders import Orders
 from .pages import PAGES
+from .people.accounts import Accounts
 from .queries import History
 
 if TYPE_CHECKING:

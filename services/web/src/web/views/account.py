@@ -8,10 +8,10 @@ from sunmesh.errors import RefusedError
 from werkzeug.wrappers import Response
 
 from .. import words
-from ..access import ROLE_NAMES, is_house_name
-from ..accounts import AccountsError
-from ..guard import SESSION, accounts, begin, end, me, safe_target, visitor, where
-from ..passwords import PasswordError, ThrottledError
+from ..people.access import ROLE_NAMES, is_house_name
+from ..people.accounts import AccountsError
+from ..people.guard import SESSION, accounts, begin, end, me, safe_target, visitor, where
+from ..people.passwords import PasswordError, ThrottledError
 from ..text import N_, _
 from . import zone
 

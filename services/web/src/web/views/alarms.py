@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response
 
 from .. import words
 from ..alarms import AlarmBook
-from ..guard import me, visitor, where
+from ..people.guard import me, visitor, where
 from ..text import N_
 
 blueprint = Blueprint("alarms", __name__)

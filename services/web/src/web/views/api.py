@@ -16,16 +16,15 @@ from sunmesh.errors import RefusedError
 from werkzeug.http import HTTP_STATUS_CODES
 
 from .. import __version__, text, words
-from .. import api_answers as answers
-from .. import api_schemas as schemas
-from ..accounts import AccountsError
-from ..api_answers import QueryError
-from ..api_doc import PROBLEM, ROOT, Operation, document
+from ..api import answers, schemas
+from ..api.answers import QueryError
+from ..api.doc import PROBLEM, ROOT, Operation, document
 from ..controls import CONTROLLER, RELAY_FAMILY
 from ..feed import Feed
-from ..guard import SESSION, accounts, bearer, doer, visitor, where
 from ..house import Device, combine
 from ..live import Memory, State
+from ..people.accounts import AccountsError
+from ..people.guard import SESSION, accounts, bearer, doer, visitor, where
 from ..queries import HistoryError
 from ..streams import answer as stream_answer
 from ..text import N_

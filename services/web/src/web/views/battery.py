@@ -9,9 +9,9 @@ from flask import Blueprint, abort, current_app, render_template, request
 from sunmesh import clock
 
 from .. import words
-from ..battery_history import Past, read
-from ..battery_pack import Pack, beside, number_of, pack, packs, rated_ah
-from ..battery_profile import BatteryProfile
+from ..battery.history import Past, read
+from ..battery.pack import Pack, beside, number_of, pack, packs, rated_ah
+from ..battery.profile import BatteryProfile
 from ..house import Device, combine
 from ..live import State
 from ..queries import HistoryError

@@ -11,7 +11,6 @@ from sunmesh.messages import Value
 from werkzeug.wrappers import Response
 
 from .. import words
-from ..accounts import AccountsError
 from ..controls import (
     CONTROLLER,
     MANUAL_MIN,
@@ -24,7 +23,8 @@ from ..controls import (
     Controls,
     changes,
 )
-from ..guard import accounts, me, unlocked_s, visitor, where
+from ..people.accounts import AccountsError
+from ..people.guard import accounts, me, unlocked_s, visitor, where
 from ..text import _, ngettext
 from .account import may_settle
 

@@ -36,12 +36,14 @@ from sunmesh.errors import ConfigError, SunmeshError
 from sunmesh.vocabulary import VOCABULARY, Kind
 from werkzeug.wrappers import Response as BaseResponse
 
-from .. import data_entry, data_import, text, words
-from ..accounts import AccountsError
-from ..data_import import Upload, UploadError, Uploads
-from ..data_jobs import BusyError, Job, Jobs
+from .. import text, words
+from ..data import entry as data_entry
+from ..data import imports as data_import
+from ..data.imports import Upload, UploadError, Uploads
+from ..data.jobs import BusyError, Job, Jobs
 from ..database import HistoryError
-from ..guard import accounts, may, me, visitor, where
+from ..people.accounts import AccountsError
+from ..people.guard import accounts, may, me, visitor, where
 from ..queries import explain
 from ..text import N_, _, ngettext
 from ..words import FLOW_NAMES

@@ -13,11 +13,12 @@ from flask import Blueprint, Response, abort, current_app, redirect, render_temp
 from sunmesh import clock
 from werkzeug.wrappers import Response as BaseResponse
 
-from .. import day_events, words
+from .. import words
 from ..app_shell import url_for
-from ..day_beside import Beside, beside, differences, moved, same_time, year_before
+from ..day import events as day_events
+from ..day.beside import Beside, beside, differences, moved, same_time, year_before
 from ..energy import FLOWS, Books
-from ..guard import visitor
+from ..people.guard import visitor
 from ..queries import WIDTH_MS, Day, HistoryError
 from ..stack import Point, split, stack
 from ..text import N_, _, gettext, percent

@@ -19,19 +19,11 @@ from sunmesh.messages import Settings
 from werkzeug.wrappers import Response as BaseResponse
 
 from .. import words
-from ..device_past import Spark, sparks, today_kwh
-from ..device_view import (
-    Card,
-    Fact,
-    Member,
-    card,
-    groups,
-    members,
-    weak_text,
-)
-from ..guard import accounts, may, me, visitor, where
+from ..device.past import Spark, sparks, today_kwh
+from ..device.view import Card, Fact, Member, card, groups, members, weak_text
 from ..house import Device
 from ..live import State
+from ..people.guard import accounts, may, me, visitor, where
 from ..queries import HistoryError
 from ..recordings import COLLECTED, MINUTES, Recordings, document, file_name, shown
 from ..text import _, ngettext, number

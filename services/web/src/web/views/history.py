@@ -25,17 +25,17 @@ from sunmesh.database.tables import FLAGS, FLOWS
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
-from .. import history_repair as repairs
 from .. import text, words
 from ..app_shell import url_for
 from ..energy import FLAGS as FLAG_NAMES
-from ..guard import accounts, me, visitor, where
-from ..history_days import DayBook, Days
-from ..history_metrics import METRICS, Metric, chosen, offered
-from ..history_periods import Period, PeriodError, between, month_of, parse, year_of
-from ..history_records import Record
-from ..history_repair import Effect, RepairError, Wish
-from ..history_view import build
+from ..history import repair as repairs
+from ..history.days import DayBook, Days
+from ..history.metrics import METRICS, Metric, chosen, offered
+from ..history.periods import Period, PeriodError, between, month_of, parse, year_of
+from ..history.records import Record
+from ..history.repair import Effect, RepairError, Wish
+from ..history.view import build
+from ..people.guard import accounts, me, visitor, where
 from ..queries import HistoryError, explain
 from ..text import _
 from . import board, csv_file, database, now_ms, today

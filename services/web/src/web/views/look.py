@@ -5,7 +5,7 @@ from http import HTTPStatus
 from flask import Blueprint, abort, redirect, request, url_for
 from werkzeug.wrappers import Response
 
-from ..guard import safe_target, where
+from ..people.guard import safe_target, where
 from ..text import LANGUAGES, _
 
 blueprint = Blueprint("look", __name__)

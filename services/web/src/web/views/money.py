@@ -18,13 +18,15 @@ from sunmesh.database.costs import Entry, TariffError
 from sunmesh.database.tariff import Bill, Tariff, total
 from werkzeug.wrappers import Response as BaseResponse
 
-from .. import money_page, tariff_form, text
-from ..accounts import AccountsError
+from .. import text
 from ..database import HistoryError
-from ..guard import accounts, may, me, where
-from ..money import Money
-from ..money_page import Part, Period, PeriodError
-from ..tariff_form import Draft
+from ..money import page as money_page
+from ..money import tariff_form
+from ..money.bills import Money
+from ..money.page import Part, Period, PeriodError
+from ..money.tariff_form import Draft
+from ..people.accounts import AccountsError
+from ..people.guard import accounts, may, me, where
 from ..text import _
 from . import board, csv_file, database, today
 

@@ -7,11 +7,11 @@ from flask import Blueprint, Response, current_app, render_template, request, ur
 from werkzeug.routing import BuildError
 
 from .. import words
-from ..accounts import AccountsError
 from ..app_shell import manifest_of, worker_of
 from ..board import slots
 from ..flow import HEIGHT, RADIUS, WIDTH
-from ..guard import SESSION, accounts, visitor
+from ..people.accounts import AccountsError
+from ..people.guard import SESSION, accounts, visitor
 from ..streams import answer
 from ..text import _
 from . import board

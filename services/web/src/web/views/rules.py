@@ -25,11 +25,16 @@ from sunmesh.vocabulary import unit_of
 from werkzeug.wrappers import Response as BaseResponse
 
 from .. import controls as panels
-from .. import rules_form, rules_picture, rules_templates, rules_view, rules_words, text, words
+from .. import text, words
 from ..controls import CONTROLLER
-from ..guard import accounts, may, me, unlocked_s, visitor, where
+from ..people.guard import accounts, may, me, unlocked_s, visitor, where
 from ..queries import HistoryError
-from ..rules_book import Replay, Report, RuleBook, Rules, Table
+from ..rules import form as rules_form
+from ..rules import picture as rules_picture
+from ..rules import templates as rules_templates
+from ..rules import view as rules_view
+from ..rules import words as rules_words
+from ..rules.book import Replay, Report, RuleBook, Rules, Table
 from ..text import N_, _
 from . import board, database, now_ms, zone
 from .control import controls

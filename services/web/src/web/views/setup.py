@@ -22,14 +22,16 @@ from sunmesh.database.tariff import Side, Tariff
 from sunmesh.errors import ConfigError
 from werkzeug.wrappers import Response
 
-from .. import setup_draft, setup_find, text, words
-from ..accounts import AccountsError
+from .. import text, words
 from ..database import HistoryError
-from ..guard import accounts, begin, me, unlocked_s, visitor, where
+from ..people.accounts import AccountsError
+from ..people.guard import accounts, begin, me, unlocked_s, visitor, where
 from ..services import COLLECTORS, ServiceBook
-from ..setup_draft import STEP_NAMES, STEPS, Book, Draft
-from ..setup_find import Finder, Hit, Place
-from ..setup_toml import WriteError, change, is_writable, replace, secret
+from ..setup import draft as setup_draft
+from ..setup import find as setup_find
+from ..setup.draft import STEP_NAMES, STEPS, Book, Draft
+from ..setup.find import Finder, Hit, Place
+from ..setup.toml import WriteError, change, is_writable, replace, secret
 from ..text import LANGUAGES, N_, _
 from . import board, today
 from .account import field, is_settled, may_settle, target, tried

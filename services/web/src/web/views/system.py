@@ -20,12 +20,13 @@ from flask import (
 from sunmesh import clock
 from werkzeug.wrappers import Response as BaseResponse
 
-from .. import audit, bundle, text, words
-from ..access import ROLE_NAMES, ROLES
-from ..accounts import AccountsError, Person, Session
+from .. import bundle, text, words
 from ..database import HistoryError
-from ..guard import accounts, may, me, visitor, where
-from ..keys import Key, Keys
+from ..people import audit
+from ..people.access import ROLE_NAMES, ROLES
+from ..people.accounts import AccountsError, Person, Session
+from ..people.guard import accounts, may, me, visitor, where
+from ..people.keys import Key, Keys
 from ..services import LEVELS, Line, Service, ServiceBook
 from ..text import N_, _, ngettext
 from . import board, database

@@ -1,0 +1,1 @@
+"""The API: what it takes and gives, and how it describes itself."""

@@ -1,0 +1,1 @@
+"""What the page *Data* does: imports, days typed by hand, backups."""

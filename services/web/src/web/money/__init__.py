@@ -1,0 +1,1 @@
+"""What the page *Money* shows, and the form of a tariff."""

@@ -1,0 +1,1 @@
+"""What *Setup* finds, remembers and writes."""

@@ -69,7 +69,7 @@ class Flood(threading.Thread):
 
 @pytest.mark.parametrize("sort", ["mariadb", "sqlite"])
 def test_backup_while_ingesting_at_full_speed(
-    sort, request, tmp_path, site_file, launch, mesh, eventually
+    sort, request, tmp_path, site_file, launch, mesh, online, eventually
 ):
     url = f"sqlite:///{tmp_path}/house.db"
     other = f"sqlite:///{tmp_path}/restored.db"
@@ -79,7 +79,7 @@ def test_backup_while_ingesting_at_full_speed(
         f'[database]\nurl = "{url}"\n[recorder]\nlinger_s = 0.2\n[backup]\nfolder = "backups"\n'
     )
     recorder = launch("recorder", "run", "--config", site)
-    eventually(lambda: "connected to the broker" in recorder.said, 30, "a session")
+    online("recorder")
     flood = Flood(mesh("flood"))
     flood.start()
     eventually(lambda: count(url) >= BEFORE * len(QUANTITIES), 60, "rows come")

@@ -17,6 +17,7 @@ import pytest
 from recorder.store import Store
 from sqlalchemy import make_url
 from sunmesh import clock
+from sunmesh.mqtt import Mesh
 from sunmesh.testing import migrated, wait_for
 
 T0 = 1_790_000_000_000
@@ -153,3 +154,19 @@ def recorder(site_file: Callable[[str], Path], tmp_path: Path) -> Iterator[Calla
     yield make
     for process in made:
         process.end(signal.SIGKILL)
+
+
+@pytest.fixture
+def started(mesh: Callable[..., Mesh]) -> Callable[[Process], None]:
+    """Start, and wait until the broker knows the session and what it subscribes to."""
+    watcher = mesh("watcher")
+    heard: list[bytes] = []
+    watcher.subscribe(
+        watcher.topics.service_status("recorder"), lambda message: heard.append(message.payload)
+    )
+
+    def start(process: Process, *python: str) -> None:
+        process.start(*python)
+        wait_for(lambda: any(b"online" in payload for payload in heard), 60, "the recorder online")
+
+    return start

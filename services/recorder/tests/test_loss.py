@@ -55,22 +55,6 @@ def collector(mesh: Callable[..., Mesh]) -> Collector:
     return Collector(mesh("collector"))
 
 
-@pytest.fixture
-def started(mesh: Callable[..., Mesh]) -> Callable[[Process], None]:
-    """Start, and wait until the broker knows the session and what it subscribes to."""
-    watcher = mesh("watcher")
-    heard: list[bytes] = []
-    watcher.subscribe(
-        watcher.topics.service_status("recorder"), lambda message: heard.append(message.payload)
-    )
-
-    def start(process: Process, *python: str) -> None:
-        process.start(*python)
-        wait_for(lambda: any(b"online" in payload for payload in heard), 60, "the recorder online")
-
-    return start
-
-
 def stored(url: str) -> int:
     """How many numbers; 0 while the database or its tables are not there."""
     try:

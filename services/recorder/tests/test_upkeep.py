@@ -23,6 +23,7 @@ from recorder.retention import Retention
 from recorder.upkeep import Upkeep
 from sqlalchemy import make_url
 from sunmesh.database.sql import engine, literal, mark_dirty
+from sunmesh.mqtt import Mesh
 from sunmesh.testing import MariaDB, migrated, wait_for
 
 from .conftest import Process, iso, rows
@@ -269,7 +270,7 @@ def test_the_day_on_which_it_is_full() -> None:
 # --- The thread -----------------------------------------------------------------------------------
 
 
-def started(url: str, **settings: object) -> Upkeep:
+def at_work(url: str, **settings: object) -> Upkeep:
     config = RecorderConfig(**settings)  # type: ignore[arg-type]
     made = Upkeep(url, config, ZoneInfo("Europe/Bratislava"))
     made.start()
@@ -289,7 +290,7 @@ def test_it_works_by_itself_and_stops_at_once(
 ) -> None:
     monkeypatch.setattr(upkeep, "CHECK_S", 1)
     house.add(1, steady(T0, T0 + HOUR, 10_000))
-    made = started(house.url)
+    made = at_work(house.url)
     wait_for(lambda: made.counters()["rollup_stretches"] == 12, 20)
     house.add(1, {T0 + 5: 4.0})
     wait_for(lambda: made.counters()["rollup_stretches"] == 13, 20)
@@ -305,7 +306,7 @@ def test_it_works_by_itself_and_stops_at_once(
 def test_a_backlog_lets_other_jobs_in(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep, "TURN_S", 0.0)
     house.add(1, steady(T0, T0 + 20 * HOUR, 60_000))
-    made = started(house.url)
+    made = at_work(house.url)
     wait_for(lambda: made.counters()["rollup_stretches"], 20)
     made._ask(made.look_ahead)
     wait_for(lambda: made.counters()["database_bytes"], 20)
@@ -321,7 +322,7 @@ def test_it_waits_for_the_tables_and_the_server(
 ) -> None:
     monkeypatch.setattr(upkeep, "CHECK_S", 1)
     caplog.set_level(logging.INFO)
-    made = started(database_url)
+    made = at_work(database_url)
     time.sleep(1.5)
     assert "upkeep" not in caplog.text
     migrated(database_url)
@@ -341,7 +342,7 @@ def test_it_waits_for_the_tables_and_the_server(
 
 def test_only_one_of_two_recorders_does_it(database_url: str) -> None:
     migrated(database_url)
-    one, two = (started(database_url) for _ in range(2))
+    one, two = (at_work(database_url) for _ in range(2))
     wait_for(lambda: one._ready and two._ready, 20)
     free = [made._usable() for made in (one, two) if not made._work.qsize()]
     assert sorted(free) == [False, True]
@@ -365,19 +366,16 @@ def test_a_card_sees_one_commit_in_two_seconds_at_most(
     database_url: str,
     mariadb: MariaDB,
     recorder: Callable[..., Process],
-    mesh: Callable[..., object],
+    started: Callable[[Process], None],
+    mesh: Callable[..., Mesh],
 ) -> None:
     process = recorder(database_url, linger_s=2.0, sd_card=True)
-    process.start()
-    process.wait_said("connected to the broker")
+    started(process)
     devices = mesh("collector")
     for turn in range(30):
         for device in ("inverter", "bms"):
             message = {"v": 1, "ts": iso(int(time.time() * 1000)), "values": {"pv_power_w": turn}}
-            devices.publish(  # type: ignore[attr-defined]
-                devices.topics.telemetry(device),  # type: ignore[attr-defined]
-                json.dumps(message).encode(),
-            )
+            devices.publish(devices.topics.telemetry(device), json.dumps(message).encode())
         if turn == 5:
             before, began = commits(mariadb), time.monotonic()
         time.sleep(0.5)
@@ -385,9 +383,8 @@ def test_a_card_sees_one_commit_in_two_seconds_at_most(
     made = commits(mariadb) - before
     assert seconds > 10
     assert 1 <= made <= math.floor(seconds / 2) + 1
+    wait_for(lambda: rows(database_url, "SELECT COUNT(*) FROM sample") == [(60,)], 30)
     assert process.end(signal.SIGTERM) == 0
-    stored = rows(database_url, "SELECT COUNT(*) FROM sample")[0][0]
-    assert stored == 60
 
 
 def test_status_tells_the_forecast(

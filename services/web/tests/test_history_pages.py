@@ -144,7 +144,7 @@ def test_history_leads_to_this_month(app) -> None:
         "/history/2026-10-01..2026-10-09"
     )
     assert browser.get("/history?from=2026-10-01&show=sun").headers["Location"] == (
-        "/history/2026-10-01..2026-10-01?show=sun"
+        "/history/2026-10-01?show=sun"
     )
 
 

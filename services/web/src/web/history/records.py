@@ -7,9 +7,9 @@ from datetime import date, timedelta
 from operator import itemgetter
 
 from .. import text, words
+from ..periods import Period, month_of
 from ..text import N_, _, ngettext
 from .days import Days
-from .periods import Period, month_of
 
 COVERED = 0.95
 """A day that is known for less of it holds no record of being low."""

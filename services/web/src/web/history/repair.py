@@ -19,9 +19,9 @@ from sunmesh.database.tables import BUCKET_MS, FLOWS, TEXT_LENGTH, energy
 
 from .. import text, words
 from ..energy import FLAGS
+from ..periods import Period, month_of, year_of
 from ..text import N_, _
 from .days import Days
-from .periods import Period, month_of, year_of
 
 Deed = Literal["set", "zero", "spread"]
 DEEDS: Mapping[str, str] = {

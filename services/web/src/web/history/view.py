@@ -9,11 +9,11 @@ from babel import dates
 from sunmesh.database.energy import Figures
 
 from .. import text, words
+from ..periods import Period, month_of
 from ..text import N_, _
 from .bars import Item, Picture, nice, picture
 from .days import Days
 from .metrics import Metric, offered
-from .periods import Period, month_of
 from .records import Record, records
 
 COVERED = 0.95

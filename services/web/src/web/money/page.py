@@ -1,112 +1,30 @@
 """What the page *Money* shows of a period: sentence, bars, bill, table. Pure."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
-from typing import Literal
 
 from sunmesh.database.days import next_month
 from sunmesh.database.tariff import Bill, Slot
 
 from .. import text, words
+from ..periods import Period
 from ..text import _, ngettext
 
-Kind = Literal["day", "month", "year", "total"]
-
-PERIOD = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
-OLDEST, NEWEST = 2000, 2099
 TOP, BOTTOM, TALL = 10.0, 190.0, 214
 """Of the chart: where the highest bar ends, where the lowest, and its height [px]."""
 SMALL = 0.005
 """Amounts below half a cent are none."""
 
 
-class PeriodError(ValueError):
-    """An address that names no period; the text is for people."""
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """What a page is about.
-
-    Attributes:
-        kind: how long.
-        first: its first local day.
-        end: the day after its last.
-    """
-
-    kind: Kind
-    first: date
-    end: date
-
-    @property
-    def key(self) -> str:
-        """As it stands in the address."""
-        form = {"day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}.get(self.kind)
-        return self.first.strftime(form) if form else "total"
-
-    @property
-    def title(self) -> str:
-        """For people."""
-        match self.kind:
-            case "day":
-                return text.day(self.first)
-            case "month":
-                return text.month(self.first)
-            case "year":
-                return f"{self.first.year}"
-        return _("Since the beginning")
-
-    def holds(self, day: date) -> bool:
-        """Whether that day lies in it."""
-        return self.first <= day < self.end
-
-
-def period(key: str) -> Period:
-    """What an address names.
-
-    Raises:
-        PeriodError: nothing.
-    """
-    if key == "total":
-        return Period("total", date(OLDEST, 1, 1), date(NEWEST + 1, 1, 1))
-    found = PERIOD.fullmatch(key)
-    if found is None:
-        raise PeriodError(
-            _("“%(text)s” is no period; write 2026-11-21, 2026-11, 2026 or total.", text=key[:40])
-        )
-    year, month, day = (int(part) if part else None for part in found.groups())
-    if year is None or not OLDEST <= year <= NEWEST:
-        raise PeriodError(_("%(text)s is before or after any record of this house.", text=key))
-    try:
-        if month is None:
-            return Period("year", date(year, 1, 1), date(year + 1, 1, 1))
-        if day is None:
-            first = date(year, month, 1)
-            return Period("month", first, next_month(first))
-        first = date(year, month, day)
-    except ValueError as err:
-        raise PeriodError(_("The calendar has no %(text)s.", text=key)) from err
-    return Period("day", first, first + timedelta(days=1))
-
-
 def beside(of: Period, whole: tuple[date, date] | None) -> tuple[Period | None, Period | None]:
     """The period before and the one after, as far as anything is booked of them."""
     if whole is None or of.kind == "total":
         return None, None
-    match of.kind:
-        case "day":
-            other = (of.first - timedelta(days=1), of.end)
-        case "month":
-            other = ((of.first - timedelta(days=1)).replace(day=1), of.end)
-        case _:
-            other = (date(of.first.year - 1, 1, 1), of.end)
-    form = {"day": "%Y-%m-%d", "month": "%Y-%m", "year": "%Y"}[of.kind]
-    before, after = (period(each.strftime(form)) for each in other)
+    before, after = of.before(), of.after()
     return (
-        before if before.end > whole[0] and before.first < whole[1] else None,
-        after if after.first < whole[1] and after.end > whole[0] else None,
+        before if before and before.end > whole[0] and before.first < whole[1] else None,
+        after if after and after.first < whole[1] and after.end > whole[0] else None,
     )
 
 

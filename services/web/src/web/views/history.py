@@ -31,11 +31,11 @@ from ..energy import FLAGS as FLAG_NAMES
 from ..history import repair as repairs
 from ..history.days import DayBook, Days
 from ..history.metrics import METRICS, Metric, chosen, offered
-from ..history.periods import Period, PeriodError, between, month_of, parse, year_of
 from ..history.records import Record
 from ..history.repair import Effect, RepairError, Wish
 from ..history.view import build
 from ..people.guard import accounts, me, visitor, where
+from ..periods import Period, PeriodError, between, month_of, parse, year_of
 from ..queries import HistoryError, explain
 from ..text import _
 from . import board, csv_file, database, now_ms, today
@@ -70,7 +70,7 @@ class Asked:
 
     def bar_link(self, part: Period) -> str:
         """One level down: a year, a month, a day, or its corrections."""
-        if part.kind != "range":
+        if part.kind != "day":
             repair = "1" if self.repair else None
             return self.link(part, **{"with": None, "repair": repair})
         if self.repair:

@@ -23,10 +23,11 @@ from ..database import HistoryError
 from ..money import page as money_page
 from ..money import tariff_form
 from ..money.bills import Money
-from ..money.page import Part, Period, PeriodError
+from ..money.page import Part
 from ..money.tariff_form import Draft
 from ..people.accounts import AccountsError
 from ..people.guard import accounts, may, me, where
+from ..periods import Period, PeriodError, month_of, parse
 from ..text import _
 from . import board, csv_file, database, today
 
@@ -54,13 +55,16 @@ def may_edit() -> bool:
 # -- a period --------------------------------------------------------------------------------------
 
 
-def _period(key: str) -> Period:
+def _period(key: str, whole: tuple[date, date] | None = None) -> Period:
     try:
-        found = money_page.period(key)
+        found = parse(key, today(), whole or (today(), today()))
     except PeriodError as err:
         abort(HTTPStatus.NOT_FOUND, str(err))
-    if found.kind != "total" and found.first > today():
-        abort(HTTPStatus.NOT_FOUND, _("%(when)s has not come yet.", when=found.title))
+    if found.kind == "range":
+        abort(
+            HTTPStatus.NOT_FOUND,
+            _("Money is counted by the day, month or year; write 2026-11-21, 2026-11 or 2026."),
+        )
     return found
 
 
@@ -110,12 +114,13 @@ def page() -> BaseResponse:
 @blueprint.get("/money/<key>")
 def period(key: str) -> str:
     """One period."""
-    of = _period(key)
     now = today()
     try:
         entries, whole = money().entries(), money().span()
+        of = _period(key, whole)
         parts, bill = _parts(of)
     except HistoryError as err:
+        of = _period(key)
         kinds = money_page.kinds(of, None, now)
         return render_template("money.html", of=of, error=str(err), kinds=kinds, before=None)
     currency = _currency(bill, entries)
@@ -157,9 +162,8 @@ def _year_ago(of: Period) -> str:
     Raises:
         HistoryError: no database.
     """
-    first = date(of.first.year - 1, of.first.month, 1)
-    other = money_page.period(f"{first:%Y-%m}")
-    bill = money().months(other.first, other.end).get(first)
+    other = month_of(date(of.first.year - 1, of.first.month, 1))
+    bill = money().months(other.first, other.end).get(other.first)
     if bill is None or not bill.has_cost:
         return ""
     return money_page.headline(other, bill, bill.currency, True)
@@ -192,7 +196,7 @@ def table(key: str) -> Response:
         ]
         texts = ["" if amount is None else f"{amount + 0.0:.4f}" for amount in amounts]
         rows.append([part.key or part.title, *texts, bill.currency, bill.without_price])
-    return csv_file(rows, f"money-{of.key}")
+    return csv_file(rows, f"money-{of.name}")
 
 
 # -- tariffs ---------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""The stretches of time that the page History shows, and how they stand in its address. Pure.
+"""The stretches of time that *History* and *Money* show, and how they stand in an address. Pure.
 
-``2026`` is a year, ``2026-11`` a month, ``2026-06-01..2026-08-15`` any range of days with both
-ends, ``total`` all that is booked.
+``2026`` is a year, ``2026-11`` a month, ``2026-11-21`` a day, ``2026-06-01..2026-08-15`` any range
+of days with both ends, ``total`` all that is booked.
 """
 
 import re
@@ -12,10 +12,10 @@ from typing import Literal
 
 from sunmesh.database.days import next_month
 
-from .. import text
-from ..text import _
+from . import text
+from .text import _
 
-Kind = Literal["month", "year", "total", "range"]
+Kind = Literal["day", "month", "year", "total", "range"]
 Step = Literal["day", "month", "year"]
 
 OLDEST = date(2000, 1, 1)
@@ -43,6 +43,8 @@ class Period:
     def name(self) -> str:
         """As it stands in an address."""
         match self.kind:
+            case "day":
+                return self.first.isoformat()
             case "month":
                 return f"{self.first:%Y-%m}"
             case "year":
@@ -60,14 +62,14 @@ class Period:
     def title(self) -> str:
         """For people."""
         match self.kind:
+            case "day":
+                return text.day(self.first)
             case "month":
                 return text.month(self.first)
             case "year":
                 return f"{self.first.year}"
             case "total":
-                return _("All the time")
-        if self.first == self.last:
-            return text.day(self.first)
+                return _("Since the beginning")
         return _(
             "%(first)s to %(last)s",
             first=text.day(self.first, "medium"),
@@ -89,13 +91,17 @@ class Period:
             return "day"
         return "month" if days <= MOST_MONTHS * 31 else "year"
 
+    def holds(self, day: date) -> bool:
+        """Whether that day lies in it."""
+        return self.first <= day < self.end
+
     def parts(self) -> Iterator["Period"]:
         """Its bars, in order; months and years at its ends are whole ones."""
         at = self.first
         while at < self.end:
             match self.step:
                 case "day":
-                    part = Period("range", at, at + timedelta(days=1))
+                    part = day_of(at)
                 case "month":
                     part = month_of(at)
                 case _:
@@ -115,9 +121,9 @@ class Period:
                     return month_of(self.first.replace(year=self.first.year + years))
                 case "year":
                     return year_of(date(self.first.year + years, 1, 1))
-                case "range":
+                case "day" | "range":
                     first = _same(self.first, years)
-                    return Period("range", first, first + (self.end - self.first))
+                    return Period(self.kind, first, first + (self.end - self.first))
         except (ValueError, OverflowError):
             return None
         return None
@@ -130,8 +136,8 @@ class Period:
                     return month_of(self.first - timedelta(days=1))
                 case "year":
                     return year_of(self.first - timedelta(days=1))
-                case "range":
-                    return Period("range", self.first - (self.end - self.first), self.first)
+                case "day" | "range":
+                    return Period(self.kind, self.first - (self.end - self.first), self.first)
         except (ValueError, OverflowError):
             return None
         return None
@@ -143,8 +149,8 @@ class Period:
                 return month_of(self.end)
             case "year":
                 return year_of(self.end)
-            case "range":
-                return Period("range", self.end, self.end + (self.end - self.first))
+            case "day" | "range":
+                return Period(self.kind, self.end, self.end + (self.end - self.first))
         return None
 
 
@@ -154,6 +160,11 @@ def _same(day: date, years: int) -> date:
         return day.replace(year=year)
     except ValueError:  # 29 February
         return date(year, 3, 1)
+
+
+def day_of(day: date) -> Period:
+    """That day alone."""
+    return Period("day", day, day + timedelta(days=1))
 
 
 def month_of(day: date) -> Period:
@@ -189,12 +200,12 @@ def parse(name: str, today: date, span: tuple[date, date]) -> Period:
         made = month_of(date(year, number, 1)) if found[2] else None
         period = made or Period("year", date(year, 1, 1), date(year + 1, 1, 1))
     else:
-        found = re.fullmatch(r"([\d-]{10})\.\.([\d-]{10})", name, re.ASCII)
+        found = re.fullmatch(r"([\d-]{10})(?:\.\.([\d-]{10}))?", name, re.ASCII)
         if not found:
             raise PeriodError(
-                _("“%(name)s” is no month, year or range; write it as 2026-11.", name=shown)
+                _("“%(name)s” is no day, month, year or range; write it as 2026-11.", name=shown)
             )
-        period = between(found[1], found[2])
+        period = between(found[1], found[2] or found[1])
     if period.first > today:
         raise PeriodError(_("%(period)s has not begun yet.", period=period.title))
     return period
@@ -221,4 +232,6 @@ def between(first: str, last: str) -> Period:
         )
     if days[1] - days[0] > LONGEST:
         raise PeriodError(_("No house has so many years in its books."))
+    if days[0] == days[1]:
+        return day_of(days[0])
     return Period("range", days[0], days[1] + timedelta(days=1))

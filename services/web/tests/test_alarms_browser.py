@@ -57,6 +57,15 @@ def storm(client, topics) -> None:
     client.publish(topics.service_status("notifier"), encode(status), retain=True)
 
 
+def log_in(page, portal) -> None:
+    """Anna, on the page of alarms."""
+    page.goto(portal.url + "/login?next=/alarms")
+    page.get_by_label("Name").fill("Anna")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator("#open")).to_contain_text("No alarm is open.")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 def test_an_alarm_is_acknowledged_and_the_page_moves_it(
@@ -71,11 +80,7 @@ def test_an_alarm_is_acknowledged_and_the_page_moves_it(
     page = seen.page
     page.goto(portal.url + "/alarms")
     expect(page.locator("#open")).to_contain_text("No alarm is open.")
-    page.goto(portal.url + "/login?next=/alarms")
-    page.get_by_label("Name").fill("Anna")
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
-    expect(page.locator("#open")).to_contain_text("No alarm is open.")
+    log_in(page, portal)
     storm(client, topics)  # the page is not loaded again
     expect(page.locator("#badge")).to_have_text("2")
     expect(page.locator("#told")).to_contain_text("annas-phone")
@@ -96,6 +101,23 @@ def test_an_alarm_is_acknowledged_and_the_page_moves_it(
     fits(page)
     assert all(url.startswith(portal.url + "/") for url in seen.requests)
     assert seen.complaints == []
+
+
+def test_a_press_is_not_lost_when_another_alarm_comes(portal, mesh, topics, visit) -> None:
+    client = mesh("watch")
+    portal.accounts.settle("Anna", PASSWORD, "127.0.0.1")
+    page = visit().page
+    log_in(page, portal)
+    storm(client, topics)
+    page.get_by_role("button", name="Acknowledge: Overload, Inverter").hover()
+    page.mouse.down()
+    dry = Alarm("d", "raised", "warning", "Pump runs dry", "No water.", clock.iso(clock.now()))
+    client.publish(topics.alarm("pump", "dry"), encode(dry), retain=True)
+    expect(page.locator("#badge")).to_have_text("3")
+    expect(page.locator("#open")).not_to_contain_text("Pump runs dry")
+    page.mouse.up()
+    expect(page.locator("#seen")).to_contain_text("Overload")
+    expect(page.locator("#open")).to_contain_text("Pump runs dry")
 
 
 def test_now_counts_along_and_without_scripts_it_works(portal, mesh, topics, visit) -> None:

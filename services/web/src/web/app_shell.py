@@ -17,7 +17,7 @@ SHELL = (
     *("icon-192.png", "icon-512.png"),
 )
 """Files that every page, or *Now*, cannot do without; with a mark of their content."""
-PLAIN = ("spans.js", "vendor/inter.woff2", "vendor/inter-ext.woff2")
+PLAIN = ("press.js", "spans.js", "vendor/inter.woff2", "vendor/inter-ext.woff2")
 """The same, but asked for by scripts and styles, which know no mark."""
 
 

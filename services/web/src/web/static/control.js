@@ -1,5 +1,6 @@
 // Keeps what stands in islands ([data-live]) as it is now: when the portal says that the page has
 // changed, it is fetched again and its islands are exchanged. What somebody is typing in is left alone.
+import { isPressed } from "./press.js";
 import { ago, span } from "./spans.js";
 
 const main = document.getElementById("main");
@@ -14,6 +15,8 @@ let running = false;
 let again = false;
 const ahead = Number(main.dataset.now || Date.now()) - Date.now();
 const now = () => Date.now() + ahead;
+const shown = new Map(); // what each island shows, as the portal wrote it
+for (const island of document.querySelectorAll("[data-live][id]")) shown.set(island.id, island.outerHTML);
 
 function isTouched(element) {
   if (element.type === "hidden" || element.type === "submit") return false;
@@ -42,10 +45,11 @@ async function renew() {
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const island of document.querySelectorAll("[data-live][id]")) {
       const next = fresh.getElementById(island.id);
-      if (!next || isBusy(island) || next.outerHTML === island.dataset.shown) continue;
+      if (!next || next.outerHTML === shown.get(island.id)) continue;
+      if (isBusy(island) || isPressed(island, renew)) continue;
       const open = new Set([...island.querySelectorAll("details[open]")].map((e) => e.id));
       const replaced = document.importNode(next, true);
-      replaced.dataset.shown = next.outerHTML;
+      shown.set(island.id, next.outerHTML);
       for (const element of replaced.querySelectorAll("details"))
         element.open = element.id !== "" && open.has(element.id);
       island.replaceWith(replaced);

@@ -1,5 +1,6 @@
 // Keeps the page as it is now: server-sent events, else a question every five seconds. All texts
 // come worked out from the portal; only ages are counted here.
+import { isPressed } from "./press.js";
 import { ago } from "./spans.js";
 
 const main = document.getElementById("main");
@@ -62,7 +63,9 @@ async function rebuild(wanted) {
   try {
     const answer = await fetch(main.dataset.part, { cache: "no-store" });
     if (!answer.ok) return;
-    main.innerHTML = await answer.text();
+    const text = await answer.text();
+    if (isPressed(main, () => rebuild(wanted))) return;
+    main.innerHTML = text;
     layout = wanted;
     index();
     write(slots);

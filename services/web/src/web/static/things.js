@@ -1,6 +1,8 @@
 // Keeps what stands in islands ([data-live]) as it is now: the page is asked again every few seconds
 // while somebody looks, and what differs is exchanged. What is being typed in or looked at by
 // keyboard stays.
+import { isPressed } from "./press.js";
+
 const EVERY_MS = 5000;
 const AWAY_MS = 20000;
 
@@ -39,7 +41,8 @@ async function renew() {
 function exchange(fresh) {
   for (const island of document.querySelectorAll("[data-live][id]")) {
     const next = fresh.getElementById(island.id);
-    if (!next || next.outerHTML === island.outerHTML || isBusy(island)) continue;
+    if (!next || next.outerHTML === island.outerHTML) continue;
+    if (isBusy(island) || isPressed(island, renew)) continue;
     const open = new Set([...island.querySelectorAll("details[open]")].map((e) => e.id));
     const replaced = document.importNode(next, true);
     for (const element of replaced.querySelectorAll("details[id]"))

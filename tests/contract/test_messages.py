@@ -71,7 +71,9 @@ def messages(request, said, launch, emulate, devices, site_file, mesh, topics, e
         assert running[collector].popen.poll() is None, running[collector].said
         samples = Counter(message.topic for message in got[collector]["telemetry"])
         has_settings = got[collector]["settings"] or not DEVICES[collector].get("settings", True)
-        return max(samples.values(), default=0) >= 3 and has_settings
+        frames = got[collector]["frames"]
+        answers = decode(Frames, frames[-1].payload).answers if frames else 0
+        return max(samples.values(), default=0) >= 3 and has_settings and answers >= 2
 
     def record(collector, seconds):
         now = clock.now()

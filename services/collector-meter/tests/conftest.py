@@ -21,7 +21,7 @@ class House:
 
     def config(self, **settings):
         return MeterDevice(
-            **{"model": "SDM230", "port": self.port, "timeout_s": 0.3, "address_gap_s": 0.0}
+            **{"model": "SDM230", "port": self.port, "timeout_s": 3.0, "address_gap_s": 0.0}
             | settings
         )
 

@@ -10,7 +10,7 @@ from statistics import median
 from collector_axpert.emulator import Inverter
 from playwright.sync_api import sync_playwright
 from sunmesh.emulation import World, serve_pty
-from sunmesh.testing import find_program, wait_for
+from sunmesh.testing import find_chromium, wait_for
 
 from . import goals
 from .mesh import house
@@ -90,7 +90,7 @@ def measure() -> dict[str, dict[str, object]]:
         )
         line.start()
         home.add_inverter(pty, poll_interval_s=2.0)
-        browser = play.chromium.launch(executable_path=find_program("chromium"), args=CHROMIUM)
+        browser = play.chromium.launch(executable_path=find_chromium(), args=CHROMIUM)
         page = browser.new_page()
         wait_for(lambda: _answers(home.web_port), 60, "the portal answers")
         page.goto(f"http://127.0.0.1:{home.web_port}/")

@@ -35,7 +35,7 @@ from sunmesh.database.migrations import migrate
 from sunmesh.database.tariff import Band, Side, Tariff
 from sunmesh.messages import Info, Sample, Status, Value, encode
 from sunmesh.mqtt import Mesh
-from sunmesh.testing import Broker, MariaDB, find_free_port, find_program, wait_for
+from sunmesh.testing import Broker, MariaDB, find_chromium, find_free_port, wait_for
 from sunmesh.topics import Topics
 
 from . import goals
@@ -128,7 +128,7 @@ def measure() -> dict[str, dict[str, object]]:
         paths = _pages(house)
         found = _alone(house, paths) | _year(house)
         with sync_playwright() as play:
-            browser = play.chromium.launch(executable_path=find_program("chromium"), args=CHROMIUM)
+            browser = play.chromium.launch(executable_path=find_chromium(), args=CHROMIUM)
             found |= _first_look(house, browser) | _drawing(house, browser)
             with listening(house, BROWSERS - 1) as listeners:
                 page = browser.new_page(locale="en-GB")

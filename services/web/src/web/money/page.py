@@ -233,17 +233,19 @@ def headline(of: Period, bill: Bill, currency: str, has_grid: bool) -> str:
         return _("%(when)s: your own energy was worth %(amount)s.", when=of.title, amount=worth)
     if not bill.has_saved:
         if bill.cost < -SMALL:
-            return _("%(when)s brought in %(amount)s.", when=of.title, amount=cost)
-        return _("%(when)s cost %(amount)s.", when=of.title, amount=cost)
+            return _("%(when)s: %(amount)s earned.", when=of.title, amount=cost)
+        return _("%(when)s: %(amount)s paid.", when=of.title, amount=cost)
     full = text.money(_full(bill), currency)
     if bill.cost < -SMALL:
         return _(
-            "%(when)s brought in %(amount)s. Without sun and battery it would have cost %(full)s.",
+            "%(when)s: %(amount)s earned. Without sun and battery it would have cost %(full)s.",
             when=of.title,
             amount=cost,
             full=full,
         )
-    return _("%(when)s cost %(amount)s instead of %(full)s.", when=of.title, amount=cost, full=full)
+    return _(
+        "%(when)s: %(amount)s paid instead of %(full)s.", when=of.title, amount=cost, full=full
+    )
 
 
 def notes(bill: Bill, currency: str) -> list[str]:

@@ -2,6 +2,7 @@
 // day's curves over it, and what happened as pins. Every edge comes stacked from the portal; the pins
 // are the rows of the list beneath.
 import "./periods.js";
+import { isPressed } from "./press.js";
 
 const holder = document.getElementById("chart");
 
@@ -413,6 +414,7 @@ async function renew() {
       const old = document.getElementById(id);
       const fresh = page.getElementById(id);
       if (!old || !fresh || old.contains(document.activeElement)) continue;
+      if (isPressed(old, renew)) continue;
       if (old.innerHTML !== fresh.innerHTML) old.replaceChildren(...fresh.childNodes);
     }
   } catch {

@@ -99,10 +99,10 @@ def test_sentences() -> None:
         )
     ]
     assert says == [
-        "April 2026: €5.00 paid instead of €25.00.",
-        "April 2026: €5.00 earned. Without sun and battery it would have cost €15.00.",
-        "April 2026: €5.00 paid.",
-        "April 2026: €5.00 earned.",
+        "April 2026: a cost of €5.00 instead of €25.00.",
+        "April 2026: a gain of €5.00. Without sun and battery it would have cost €15.00.",
+        "April 2026: a cost of €5.00.",
+        "April 2026: a gain of €5.00.",
         "April 2026: your own energy was worth €20.00.",
         "April 2026: what it cost is not known.",
         "April 2026 has prices in several currencies.",
@@ -280,14 +280,14 @@ def test_from_a_tariff_to_the_bill(app, anna, books) -> None:
     bought = 30 * 0.12 * (8 * 0.21 + 16 * 0.36)
     cost = bought + 12 - 30 * 24 * 0.06 * 0.08
     full = cost + 4 * bought - (bought - 30 * 24 * 0.06 * 0.08)
-    assert f"April 2026: €{cost:.2f} paid instead of €{full:.2f}." in page
+    assert f"April 2026: a cost of €{cost:.2f} instead of €{full:.2f}." in page
     assert "28.80 kWh at €0.21" in page
     assert f"{30 * 24 * 0.12 * 0.3:.1f} kg" in page
     assert 'href="/money/2026-04-30"' in page
     for key, text in (
-        ("2026-05-03", "Sunday, 3 May 2026: €"),
-        ("2026", "2026: €"),
-        ("total", "Since the beginning: €"),
+        ("2026-05-03", "Sunday, 3 May 2026: a cost of"),
+        ("2026", "2026: a cost of"),
+        ("total", "Since the beginning: a cost of"),
         ("2026-05", "So far."),
     ):
         assert text in plain(anna.get(f"/money/{key}").text), key

@@ -233,18 +233,18 @@ def headline(of: Period, bill: Bill, currency: str, has_grid: bool) -> str:
         return _("%(when)s: your own energy was worth %(amount)s.", when=of.title, amount=worth)
     if not bill.has_saved:
         if bill.cost < -SMALL:
-            return _("%(when)s: %(amount)s earned.", when=of.title, amount=cost)
-        return _("%(when)s: %(amount)s paid.", when=of.title, amount=cost)
+            return _("%(when)s: a gain of %(amount)s.", when=of.title, amount=cost)
+        return _("%(when)s: a cost of %(amount)s.", when=of.title, amount=cost)
     full = text.money(_full(bill), currency)
     if bill.cost < -SMALL:
         return _(
-            "%(when)s: %(amount)s earned. Without sun and battery it would have cost %(full)s.",
+            "%(when)s: a gain of %(amount)s. Without sun and battery it would have cost %(full)s.",
             when=of.title,
             amount=cost,
             full=full,
         )
     return _(
-        "%(when)s: %(amount)s paid instead of %(full)s.", when=of.title, amount=cost, full=full
+        "%(when)s: a cost of %(amount)s instead of %(full)s.", when=of.title, amount=cost, full=full
     )
 
 

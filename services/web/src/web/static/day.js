@@ -188,6 +188,15 @@ function steps(u, index, low, high) {
   return marks;
 }
 
+// As wide as the widest of its marks, at least `least`; asked again only while the plot settles.
+const roomFor = (least) => (u, marks, index, cycle) => {
+  const axis = u.axes[index];
+  if (cycle > 1) return axis._size;
+  u.ctx.font = axis.font[0];
+  const widths = (marks || []).map((text) => u.ctx.measureText(text).width / devicePixelRatio);
+  return Math.max(least, Math.ceil(Math.max(0, ...widths)) + axis.gap);
+};
+
 function options() {
   const narrow = holder.clientWidth < 560;
   const shown = data.ticks.filter(([, label]) => !narrow || Number(label) % 6 === 0);
@@ -206,7 +215,7 @@ function options() {
       splits: steps,
       values: (u, marks) =>
         marks.map((v) => (v === 0 ? "0" : `${mark.format(Math.abs(v) / 1000)}${narrow ? "" : "\u00a0kW"}`)),
-      size: narrow ? 26 : 52,
+      size: roomFor(narrow ? 26 : 52),
       gap: 5,
     },
   ];
@@ -219,7 +228,7 @@ function options() {
       grid: { show: false },
       splits: () => [0, 50, 100],
       values: (u, marks) => marks.map((v) => `${v}${narrow ? "" : "\u00a0%"}`),
-      size: narrow ? 28 : 48,
+      size: roomFor(narrow ? 28 : 48),
       gap: 5,
     });
     series.push({

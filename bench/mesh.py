@@ -49,6 +49,14 @@ class House:
         self.start(name, "collector-axpert", "run", "--config", str(config))
         self.inverters += 1
 
+    def add_family(self, family: str, settings: str = "") -> None:
+        """An emulated device of ``family`` and its collector, called so, on a site of their own."""
+        pty, service = self.folder / family, f"collector-{family}"
+        self.start(f"emulated-{family}", service, "emulate", "--pty", str(pty))
+        wait_for(pty.is_symlink, 10, f"emulated {family}")
+        table = f'[devices.{family}]\nfamily = "{family}"\nport = "{pty}"\n{settings}'
+        self.start(family, service, "run", "--config", str(self.write_config(family, table)))
+
     def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         """Start a script of the mesh as ``name``; its log goes into the folder."""
         with (self.folder / f"{name}.log").open("wb") as out:
